@@ -1,0 +1,29 @@
+"""The paper as pure functions over tensors: this package imports torch and nothing of ours."""
+
+from pointrend.core.labels import labels_of, resized_labels
+from pointrend.core.losses import point_accuracy, point_cross_entropy, semantic_cross_entropy
+from pointrend.core.points import pixel_centers, regular_grid, sample_labels, sample_points
+from pointrend.core.selection import most_uncertain_points, training_points
+from pointrend.core.subdivision import SubdivisionStep, subdivide, subdivision_steps, write_points
+from pointrend.core.uncertainty import binary_uncertainty, multiclass_uncertainty, uncertainty
+
+__all__ = [
+    "SubdivisionStep",
+    "binary_uncertainty",
+    "labels_of",
+    "most_uncertain_points",
+    "multiclass_uncertainty",
+    "pixel_centers",
+    "point_accuracy",
+    "point_cross_entropy",
+    "regular_grid",
+    "resized_labels",
+    "sample_labels",
+    "sample_points",
+    "semantic_cross_entropy",
+    "subdivide",
+    "subdivision_steps",
+    "training_points",
+    "uncertainty",
+    "write_points",
+]

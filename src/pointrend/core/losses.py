@@ -1,0 +1,62 @@
+"""Losses and accuracy at points, usable without the rest of the package.
+
+Shapes: N images, C classes, P points.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pointrend.core.labels import labels_of
+
+
+def semantic_cross_entropy(
+    logits: Tensor, labels: Tensor, *, ignore_index: int = 255, class_weights: Tensor | None = None
+) -> Tensor:
+    """Mean cross entropy over what is not ignored, of points or of dense maps; 0 where all is ignored.
+
+    Args:
+        logits: (N, C, ...). C = 1 is a single logit for "label is 1": binary cross entropy.
+        labels: (N, ...), integer, in 0..C-1 (0 or 1 for C = 1) or `ignore_index`.
+        ignore_index: the label that does not count.
+        class_weights: (C,), or (2,) for C = 1; the mean is then weighted by the label's weight.
+
+    Returns:
+        A scalar, float32 or float64, computed at that precision also under autocast.
+    """
+    if logits.shape[0] != labels.shape[0] or logits.shape[2:] != labels.shape[1:]:
+        raise ValueError(
+            f"logits (N, C, ...) and labels (N, ...) disagree: {tuple(logits.shape)}, {tuple(labels.shape)}"
+        )
+    labels = labels.long()
+    with torch.autocast(logits.device.type, enabled=False):
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        if logits.shape[1] == 1:
+            counted = labels != ignore_index
+            target = torch.where(counted, labels, 0)
+            each = F.binary_cross_entropy_with_logits(logits.squeeze(1), target.to(logits), reduction="none")
+            weight = counted.to(logits) if class_weights is None else class_weights.to(logits)[target] * counted
+            return (each * weight).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
+        weights = None if class_weights is None else class_weights.to(logits)
+        if bool((labels != ignore_index).any()):
+            return F.cross_entropy(logits, labels, weight=weights, ignore_index=ignore_index)
+        return logits.sum() * 0.0  # a batch of nothing but ignored pixels: no loss, but a graph
+
+
+def point_cross_entropy(
+    point_logits: Tensor, point_labels: Tensor, *, ignore_index: int = 255, class_weights: Tensor | None = None
+) -> Tensor:
+    """`semantic_cross_entropy` of point logits (N, P, C) against labels (N, P) (paper, section 4.2)."""
+    return semantic_cross_entropy(
+        point_logits.transpose(1, 2), point_labels, ignore_index=ignore_index, class_weights=class_weights
+    )
+
+
+@torch.no_grad()
+def point_accuracy(point_logits: Tensor, point_labels: Tensor, *, ignore_index: int = 255) -> Tensor:
+    """The share of points, ignored ones left out, whose label is predicted: a scalar in [0, 1], NaN for no points."""
+    predicted = labels_of(point_logits, dim=2)
+    counted = point_labels != ignore_index
+    return (predicted == point_labels)[counted].float().mean()

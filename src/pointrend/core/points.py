@@ -1,0 +1,102 @@
+"""Points and where they read: the one place that knows the conventions of `grid_sample`.
+
+Shapes: N images, C channels, P points, H W grid.
+
+A point is `(x, y)` in `[0, 1]²`, float32 or float64. Pixel `i` of `W` covers `[i / W, (i + 1) / W)` and has its centre
+at `(i + 0.5) / W`, whatever the stride of the map, so one point names the same place on every map of an image.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Padding = Literal["zeros", "border"]
+
+
+def sample_points(
+    features: Tensor,
+    points: Tensor,
+    *,
+    mode: Literal["bilinear", "nearest"] = "bilinear",
+    padding: Padding = "zeros",
+) -> Tensor:
+    """Read a map at points by interpolation (paper, section 3.3).
+
+    Args:
+        features: (N, C, H, W), any floating type.
+        points: (N, P, 2), float32 or float64: half precision cannot tell 2048 columns apart.
+        mode: "bilinear" between the four nearest pixel centres, or "nearest".
+        padding: what lies outside the map. "zeros" is what the published weights were trained with: values fade out
+            in the half pixel next to the border. "border" repeats the outermost pixels, as upsampling does.
+
+    Returns:
+        (N, P, C), float32 (float64 for float64 features), also under autocast.
+
+    Raises:
+        ValueError: the shapes or the type of the points are not as above.
+    """
+    _check_points(points, features.shape[0])
+    if features.ndim != 4:
+        raise ValueError(f"features must be (N, C, H, W), got {tuple(features.shape)}")
+    dtype = torch.promote_types(features.dtype, torch.float32)
+    with torch.autocast(features.device.type, enabled=False):
+        grid = (2.0 * points - 1.0).to(dtype).unsqueeze(2)
+        sampled = F.grid_sample(features.to(dtype), grid, mode=mode, padding_mode=padding, align_corners=False)
+    return sampled.squeeze(3).transpose(1, 2)
+
+
+def sample_labels(labels: Tensor, points: Tensor) -> Tensor:
+    """The label of the pixel that each point lies in: labels are never interpolated.
+
+    Args:
+        labels: (N, H, W), any integer type.
+        points: (N, P, 2), float32 or float64. Points on or beyond the border read the outermost pixel.
+
+    Returns:
+        (N, P), the type of `labels`.
+    """
+    _check_points(points, labels.shape[0])
+    if labels.ndim != 3:
+        raise ValueError(f"labels must be (N, H, W), got {tuple(labels.shape)}")
+    height, width = labels.shape[1:]
+    columns = (points[..., 0] * width).floor().long().clamp(0, width - 1)
+    rows = (points[..., 1] * height).floor().long().clamp(0, height - 1)
+    return labels.flatten(1).gather(1, rows * width + columns)
+
+
+def pixel_centers(indices: Tensor, size: tuple[int, int]) -> Tensor:
+    """The points at the centres of pixels.
+
+    Args:
+        indices: (...), integer, row-major: `row * W + column`.
+        size: (H, W) of the grid that the indices count.
+
+    Returns:
+        (..., 2), float32.
+    """
+    height, width = size
+    x = (indices % width + 0.5) / width
+    y = (indices.div(width, rounding_mode="floor") + 0.5) / height
+    return torch.stack((x, y), dim=-1).float()
+
+
+def regular_grid(size: tuple[int, int], *, batch: int = 1, device: torch.device | str = "cpu") -> Tensor:
+    """The centres of all pixels of a grid, row by row: (batch, H * W, 2), float32."""
+    height, width = size
+    if height < 1 or width < 1:
+        raise ValueError(f"size must be (H, W) of at least one pixel, got {size}")
+    points = pixel_centers(torch.arange(height * width, device=device), size)
+    return points.expand(batch, -1, -1)
+
+
+def _check_points(points: Tensor, batch: int) -> None:
+    if points.ndim != 3 or points.shape[2] != 2:
+        raise ValueError(f"points must be (N, P, 2), got {tuple(points.shape)}")
+    if points.shape[0] != batch:
+        raise ValueError(f"points are for {points.shape[0]} images, the map has {batch}")
+    if points.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"points must be float32 or float64, got {points.dtype}: half precision moves them")

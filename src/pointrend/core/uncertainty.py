@@ -1,0 +1,44 @@
+"""How unsure a prediction is, from its logits. Larger is less certain; 0 is the most that there is.
+
+Uncertainty is not linear in the logits, so the order matters: sample or upsample the *logits*, then take the
+uncertainty. Between logits of -1 and +1 lies an edge, and a map of uncertainties (-1, -1) no longer knows it.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def binary_uncertainty(logits: Tensor, *, dim: int) -> Tensor:
+    """The negated distance of the only logit from zero (paper, section 4.1: closest to 0.5).
+
+    Args:
+        logits: (..., 1, ...), one logit along `dim`.
+        dim: the class dimension, which the result lacks.
+    """
+    if logits.shape[dim] != 1:
+        raise ValueError(f"binary uncertainty needs 1 logit along dim {dim}, got {logits.shape[dim]}")
+    return -logits.squeeze(dim).abs()
+
+
+def multiclass_uncertainty(logits: Tensor, *, dim: int) -> Tensor:
+    """The negated margin between the best two logits (paper, section 4.2).
+
+    The paper speaks of probabilities; the published code, and so the published weights, use logits.
+
+    Args:
+        logits: (..., C, ...), C >= 2 along `dim`.
+        dim: the class dimension, which the result lacks.
+    """
+    if logits.shape[dim] < 2:
+        raise ValueError(f"the margin needs at least 2 logits along dim {dim}, got {logits.shape[dim]}")
+    best, index = logits.max(dim, keepdim=True)
+    # Removing the best and taking the maximum again is several times faster on a CPU than topk(2).
+    second = logits.scatter(dim, index, float("-inf")).amax(dim)
+    return second - best.squeeze(dim)
+
+
+def uncertainty(logits: Tensor, *, dim: int) -> Tensor:
+    """`binary_uncertainty` for one logit, `multiclass_uncertainty` for more."""
+    measure = binary_uncertainty if logits.shape[dim] == 1 else multiclass_uncertainty
+    return measure(logits, dim=dim)
