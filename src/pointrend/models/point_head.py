@@ -1,0 +1,53 @@
+"""The small network that is asked at points."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class PointHead(nn.Module):
+    """Predicts logits at points from fine features and coarse logits (paper, section 3.3).
+
+    A multilayer perceptron with weights shared across points. With `coarse_every_layer`, as in the paper's experiments,
+    every hidden layer and the last one see the coarse logits again; otherwise only the first does.
+
+    Args:
+        in_channels: D, the fine features of a point, all maps together.
+        num_classes: C.
+        hidden: the width of each hidden layer.
+        depth: the number of hidden layers.
+        coarse_every_layer: see above.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        num_classes: int,
+        hidden: int = 256,
+        depth: int = 3,
+        coarse_every_layer: bool = True,
+    ) -> None:
+        super().__init__()
+        self.coarse_every_layer = coarse_every_layer
+        repeated = num_classes if coarse_every_layer else 0
+        widths = [in_channels + num_classes] + [hidden + repeated] * depth
+        self.layers = nn.ModuleList(nn.Linear(width, hidden) for width in widths[:-1])
+        self.classifier = nn.Linear(widths[-1], num_classes)
+        for layer in self.layers:
+            assert isinstance(layer, nn.Linear)
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+        nn.init.normal_(self.classifier.weight, std=0.001)  # starts from no opinion, as published
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        """fine (N, P, D), coarse (N, P, C) -> logits (N, P, C)."""
+        x = torch.cat((fine, coarse), dim=2)
+        for layer in self.layers:
+            x = torch.relu(layer(x))
+            if self.coarse_every_layer:
+                x = torch.cat((x, coarse), dim=2)
+        logits: Tensor = self.classifier(x)
+        return logits
