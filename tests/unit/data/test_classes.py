@@ -1,0 +1,116 @@
+"""classes.json, the published class lists, generated colours."""
+
+from __future__ import annotations
+
+import json
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pointrend.data.classes import ADE20K, CAMVID, CITYSCAPES, VOC, ClassInfo, generate_colors, read_classes
+
+
+def write(folder: Path, content: object) -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / "classes.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_names_and_objects(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        [
+            "background",
+            "cat",
+            {"name": "dog", "color": [1, 2, 3]},
+            {"name": "unsure", "ignore": True},
+            {"name": "cow", "color": None},
+        ],
+    )
+    classes = read_classes(tmp_path)
+    assert classes is not None
+    assert [info.name for info in classes] == ["background", "cat", "dog", "unsure", "cow"]
+    assert [info.ignore for info in classes] == [False, False, False, True, False]
+    assert classes[0] == ClassInfo("background", (0, 0, 0))
+    assert classes[2].color == (1, 2, 3)
+    assert len({info.color for info in classes}) == 5
+
+
+def test_folder_before_parent_and_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = tmp_path / "data" / "train"
+    inner.mkdir(parents=True)
+    assert read_classes(inner) is None
+    write(tmp_path, ["too", "far"])
+    assert read_classes(inner) is None
+    write(tmp_path / "data", ["parent"])
+    assert [info.name for info in read_classes(inner) or ()] == ["parent"]
+    # "." has a parent too.
+    monkeypatch.chdir(inner)
+    assert [info.name for info in read_classes(Path()) or ()] == ["parent"]
+    write(inner, ["own"])
+    assert [info.name for info in read_classes(inner) or ()] == ["own"]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("[1, 2", "JSON"),
+        ("", "JSON"),
+        ({"0": "cat"}, "expected a list"),
+        ([], "expected a list"),
+        (["a", 3], "expected a name or an object with a name, got 3"),
+        ([""], "expected a name"),
+        ([{"color": [0, 0, 0]}], "expected a name"),
+        ([{"name": "a", "colour": [0, 0, 0]}], "unknown key 'colour'"),
+        ([{"name": "a", "color": [0, 0]}], "'a': color must be three integers"),
+        ([{"name": "a", "color": [0, 0, 256]}], "'a': color must be three integers"),
+        ([{"name": "a", "color": [0, 0, True]}], "'a': color must be three integers"),
+        ([{"name": "a", "color": "red"}], "'a': color must be three integers"),
+        ([{"name": "a", "ignore": "yes"}], "'a': ignore must be true or false"),
+        (["a", "b", "a"], "'a' occurs more than once"),
+        ([{"name": "a", "ignore": True}], "every class is ignored"),
+        ([str(index) for index in range(256)], "at most 255"),
+    ],
+)
+def test_bad_files_get_one_line(tmp_path: Path, content: object, reason: str) -> None:
+    path = write(tmp_path, content)
+    with pytest.raises(ValueError, match=reason) as error:
+        read_classes(tmp_path)
+    assert str(error.value).startswith(f"{path.resolve()}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_file_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "classes.json").write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(ValueError, match=r"classes\.json: cannot be read"):
+        read_classes(tmp_path)
+
+
+def test_published_lists() -> None:
+    assert [len(classes) for classes in (CAMVID, CITYSCAPES, VOC, ADE20K)] == [12, 19, 21, 150]
+    for classes in (CAMVID, CITYSCAPES, VOC, ADE20K):
+        assert len({info.name for info in classes}) == len(classes)
+        assert len({info.color for info in classes}) == len(classes)
+    assert [info.name for info in CAMVID if info.ignore] == ["void"]
+    assert CAMVID[11].name == "void"
+    # Entries of the VOC devkit's colour map.
+    colors = {info.name: info.color for info in VOC}
+    assert colors["background"] == (0, 0, 0)
+    assert colors["aeroplane"] == (128, 0, 0)
+    assert colors["person"] == (192, 128, 128)
+    assert colors["tvmonitor"] == (0, 64, 128)
+    assert (ADE20K[0].name, ADE20K[12].name, ADE20K[149].name) == ("wall", "person", "flag")
+
+
+def test_generated_colours_differ_and_do_not_change() -> None:
+    colors = generate_colors(20)
+    assert colors[:7] == generate_colors(7)
+    nearest = min(np.linalg.norm(np.subtract(a, b)) for a, b in combinations(colors, 2))
+    assert nearest > 60
+    # None is lost on black.
+    assert min(max(color) for color in colors) > 60
+    assert len(set(generate_colors(150))) == 150
+    assert generate_colors(0) == ()

@@ -1,0 +1,296 @@
+"""Augmentations: exact sizes, the class-share rule, seeds, agreement with resizing the whole image."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor
+from torchvision import tv_tensors
+
+from pointrend.data import transforms
+from pointrend.data.transforms import PhotometricDistort, RandomScaledCrop, largest_share, train_transform
+
+MEAN, STD = (100.0, 120.0, 140.0), (50.0, 60.0, 70.0)
+
+
+def scene(height: int, width: int, *, classes: int = 5, seed: int = 0) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
+    labels = rng.integers(0, classes, (height, width), np.uint8)
+    return tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1)), tv_tensors.Mask(torch.from_numpy(labels))
+
+
+sizes = st.integers(1, 40)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    height=sizes,
+    width=sizes,
+    crop=st.tuples(sizes, sizes),
+    rotate=st.sampled_from([0.0, 20.0, 180.0]),
+    grayscale=st.sampled_from([0.0, 1.0]),
+    base=st.sampled_from([(1.0, None), (0.3, None), (1.0, 20)]),
+    seed=st.integers(0, 2**32),
+)
+def test_exact_size_whatever_comes(
+    height: int,
+    width: int,
+    crop: tuple[int, int],
+    rotate: float,
+    grayscale: float,
+    base: tuple[float, int | None],
+    seed: int,
+) -> None:
+    transform = train_transform(
+        crop=crop,
+        mean=MEAN,
+        std=STD,
+        base_scale=base[0],
+        base_short=base[1],
+        rotate=rotate,
+        grayscale=grayscale,
+    )
+    torch.manual_seed(seed)
+    image, labels = transform(*scene(height, width))
+    assert type(image) is Tensor
+    assert type(labels) is Tensor
+    assert (image.shape, image.dtype) == ((3, *crop), torch.float32)
+    assert (labels.shape, labels.dtype) == (crop, torch.int64)
+    assert torch.isfinite(image).all()
+    assert set(labels.unique().tolist()) <= {0, 1, 2, 3, 4, 255}
+
+
+def test_small_images_are_padded_below_and_right() -> None:
+    transform = train_transform(crop=(12, 20), mean=MEAN, std=STD, scale=(1, 1), flip=0, photometric=False)
+    image, labels = scene(5, 7)
+    out, out_labels = transform(image, labels)
+    expected = (image.float() - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+    torch.testing.assert_close(out[:, :5, :7], torch.Tensor(expected))
+    assert torch.equal(out_labels[:5, :7], labels.long())
+    for rest, value in ((out[:, 5:], 0), (out[..., 7:], 0), (out_labels[5:], 255), (out_labels[:, 7:], 255)):
+        assert (rest == value).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    height=sizes,
+    width=sizes,
+    scaled=st.tuples(st.integers(1, 80), st.integers(1, 80)),
+    data=st.data(),
+)
+def test_window_equals_resizing_everything(
+    height: int, width: int, scaled: tuple[int, int], data: st.DataObject
+) -> None:
+    image, labels = scene(height, width)
+    pixels, values = image.permute(1, 2, 0).numpy(), labels.numpy()
+    top, left = (data.draw(st.integers(0, size - 1)) for size in scaled)
+    window = (
+        top,
+        left,
+        data.draw(st.integers(1, scaled[0] - top)),
+        data.draw(st.integers(1, scaled[1] - left)),
+    )
+    rows, columns = slice(top, top + window[2]), slice(left, left + window[3])
+
+    whole = np.asarray(Image.fromarray(pixels).resize(scaled[::-1], Image.Resampling.BILINEAR))
+    # Pillow adds the weights in a fixed-point sum; where the window starts may move its rounding by one.
+    part = np.asarray(transforms._resample(pixels, scaled, window)).astype(int)
+    assert np.abs(part - whole[rows, columns]).max() <= 1
+
+    nearest = torch.nn.functional.interpolate(torch.from_numpy(values)[None, None], scaled, mode="nearest-exact")
+    exact = np.array([[values[int((2 * y + 1) * height // (2 * scaled[0])),
+                              int((2 * x + 1) * width // (2 * scaled[1]))]
+                       for x in range(scaled[1])] for y in range(scaled[0])])  # fmt: skip
+    np.testing.assert_array_equal(transforms._nearest(values, scaled, window), exact[rows, columns])
+    # torch computes source indices in float32, which differs where a centre falls on a border of two pixels.
+    agree = nearest[0, 0].numpy() == exact
+    assert agree.mean() > 0.5 or agree.size < 10
+
+
+def test_image_and_labels_stay_aligned() -> None:
+    """A picture painted with its own labels still shows them after scaling, rotation and flip."""
+    row, column = np.mgrid[:120, :160]
+    labels = ((row // 30) + (column // 40)) % 3
+    pixels = np.stack([labels * 100] * 3, axis=-1).astype(np.uint8)
+    pair = (
+        tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1)),
+        tv_tensors.Mask(torch.from_numpy(labels.astype(np.uint8))),
+    )
+    transform = train_transform(crop=(64, 64), mean=(0.0,) * 3, std=(1.0,) * 3, photometric=False, rotate=25)
+    for seed in range(20):
+        torch.manual_seed(seed)
+        image, out = transform(*pair)
+        known = out < 255
+        agree = ((image[0] / 100).round() == out)[known].float().mean()
+        # A shift by half a grid cell would leave a third.
+        assert agree > 0.9
+        assert known.float().mean() > 0.3
+
+
+def test_rotation_fills_with_mean_and_ignore() -> None:
+    image, labels = scene(40, 40)
+    crop = RandomScaledCrop((40, 40), rotate=45, max_share=1, fill=(10, 20, 30))
+    torch.manual_seed(3)
+    out, out_labels = crop(image, labels)
+    assert out_labels[0, 0] == 255
+    assert out[:, 0, 0].tolist() == [10, 20, 30]
+    assert out_labels[20, 20] < 255
+
+
+def test_rotated_crop_inside_the_image_has_no_empty_corners() -> None:
+    image, labels = scene(200, 200)
+    crop = RandomScaledCrop((20, 20), rotate=45, max_share=1)
+    filled = 0
+    for seed in range(30):
+        torch.manual_seed(seed)
+        _, out = crop(image, labels)
+        filled += int((out == 255).sum() == 0)
+    assert filled > 25
+
+
+def rare_scene() -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+    """Class 1 takes a fifth of the image, in one corner; most crops see class 0 alone."""
+    labels = torch.zeros(100, 100, dtype=torch.uint8)
+    labels[:45, :45] = 1
+    return tv_tensors.Image(torch.zeros(3, 100, 100, dtype=torch.uint8)), tv_tensors.Mask(labels)
+
+
+def share_of_good_crops(crop: RandomScaledCrop) -> float:
+    pair = rare_scene()
+    good = 0
+    for seed in range(100):
+        torch.manual_seed(seed)
+        good += largest_share(crop(*pair)[1].numpy()) < 0.75
+    return good / 100
+
+
+def test_class_share_rule() -> None:
+    without = share_of_good_crops(RandomScaledCrop((30, 30), max_share=1))
+    once = share_of_good_crops(RandomScaledCrop((30, 30), tries=1))
+    with_rule = share_of_good_crops(RandomScaledCrop((30, 30)))
+    assert without < 0.35
+    assert without < once < with_rule
+    # Eleven independent attempts.
+    assert with_rule > 0.8
+    assert with_rule == pytest.approx(1 - (1 - without) ** 11, abs=0.1)
+
+
+def test_crop_that_cannot_be_balanced_is_taken_in_the_end() -> None:
+    image, labels = scene(50, 50, classes=1)
+    torch.manual_seed(0)
+    assert RandomScaledCrop((30, 30))(image, labels)[1].shape == (30, 30)
+
+
+def test_largest_share_leaves_ignored_pixels_out() -> None:
+    assert largest_share(np.array([0, 0, 0, 1], np.uint8)) == 0.75
+    assert largest_share(np.array([0, 1] + [255] * 20, np.uint8)) == 0.5
+    assert largest_share(np.array([3, 3, 255], np.uint8)) == 1
+    assert largest_share(np.array([255, 255], np.uint8)) == 1
+
+
+def test_scale_is_uniform_and_relative() -> None:
+    def drawn(**options: float) -> list[int]:
+        crop = RandomScaledCrop((1, 1), scale=(0.5, 2.0), **options)
+        torch.manual_seed(0)
+        return [crop._draw_size(100, 200)[0] for _ in range(400)]
+
+    full = drawn()
+    assert 50 <= min(full) < 55
+    assert 195 < max(full) <= 200
+    assert np.mean(full) == pytest.approx(125, abs=6)
+    assert [round(value * 0.6) for value in full] == pytest.approx(drawn(base_scale=0.6), abs=1)
+    assert [value * 3 for value in full] == pytest.approx(drawn(base_short=300), abs=2)
+
+
+def test_seed_decides_everything() -> None:
+    transform = train_transform(crop=(32, 48), mean=MEAN, std=STD, rotate=10, grayscale=0.3)
+    image, labels = scene(60, 70)
+
+    def run(seed: int) -> tuple[Tensor, Tensor]:
+        torch.manual_seed(seed)
+        return transform(image, labels)
+
+    first = [run(seed) for seed in range(10)]
+    for seed, (expected, expected_labels) in enumerate(first):
+        out, out_labels = run(seed)
+        assert torch.equal(out, expected)
+        assert torch.equal(out_labels, expected_labels)
+    assert len({out.sum().item() for out, _ in first}) == 10
+
+
+def test_input_is_not_changed() -> None:
+    image, labels = scene(30, 30)
+    copy, copy_labels = image.clone(), labels.clone()
+    transform = train_transform(crop=(30, 30), mean=MEAN, std=STD, scale=(1, 1))
+    for _ in range(10):
+        transform(image, labels)
+    assert torch.equal(image, copy)
+    assert torch.equal(labels, copy_labels)
+
+
+def test_flip_turns_both() -> None:
+    image, labels = scene(8, 9)
+    transform = train_transform(crop=(8, 9), mean=(0.0,) * 3, std=(1.0,) * 3, scale=(1, 1), flip=1, photometric=False)
+    out, out_labels = transform(image, labels)
+    assert torch.equal(out, image.float().flip(-1))
+    assert torch.equal(out_labels, labels.long().flip(-1))
+
+
+def test_photometric_distortion_changes_colours_and_never_exchanges_channels() -> None:
+    image = tv_tensors.Image(torch.tensor([200, 60, 30], dtype=torch.uint8)[:, None, None].expand(3, 8, 8))
+    labels = tv_tensors.Mask(torch.zeros(8, 8, dtype=torch.uint8))
+    distort = PhotometricDistort()
+    seen = set()
+    for seed in range(60):
+        torch.manual_seed(seed)
+        out, same = distort(image, labels)
+        assert same is labels
+        red, green, blue = out[:, 4, 4].tolist()
+        seen.add((red, green, blue))
+        # Hue moves by a tenth of the circle at most: red stays the largest.
+        assert red == max(red, green, blue)
+    assert (200, 60, 30) in seen
+    assert len(seen) > 30
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"crop": (0, 5)},
+        {"scale": (2.0, 0.5)},
+        {"scale": (0.0, 1.0)},
+        {"base_scale": 0.0},
+        {"base_short": 0},
+        {"max_share": 0.0},
+        {"max_share": 75.0},
+        {"tries": -1},
+    ],
+)
+def test_bad_arguments(wrong: dict[str, object]) -> None:
+    name = next(iter(wrong))
+    with pytest.raises(ValueError, match=name):
+        train_transform(**{"crop": (8, 8), "mean": MEAN, "std": STD, **wrong})
+
+
+def test_angle_is_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    angles: list[float] = []
+    original = RandomScaledCrop._rotated
+
+    def spy(self: RandomScaledCrop, *args: object) -> object:
+        angles.append(args[-1])
+        return original(self, *args)
+
+    monkeypatch.setattr(RandomScaledCrop, "_rotated", spy)
+    crop = RandomScaledCrop((8, 8), rotate=10)
+    for _ in range(50):
+        crop(*scene(20, 20))
+    assert max(map(math.fabs, angles)) <= 10
+    assert min(angles) < -3
+    assert max(angles) > 3
