@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from pointrend.core import sample_labels, training_points
+from pointrend.models import semantic_pointrend
+from pointrend.train.objective import SemanticObjective
+
+
+def objective(num_classes: int = 3, **settings: float) -> SemanticObjective:
+    torch.manual_seed(0)
+    network = semantic_pointrend(
+        backbone="test_efficientnet", num_classes=num_classes, fpn_channels=8, coarse_channels=8, point_hidden=8
+    )
+    return SemanticObjective(network, num_points=32, **settings)  # type: ignore[arg-type]
+
+
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn(2, 3, 64, 48, generator=generator)
+    return images, torch.randint(0, 3, (2, 64, 48), generator=generator)
+
+
+def test_losses_are_those_of_the_paper_written_out() -> None:
+    module, (images, labels) = objective().eval(), batch()
+    losses = module(images, labels, 7)
+    output = module.network(images)
+    dense = F.interpolate(output.coarse, size=(64, 48), mode="bilinear", align_corners=False)
+    assert losses.coarse == pytest.approx(F.cross_entropy(dense, labels).item(), rel=1e-5)
+    points = training_points(output.coarse, num_points=32, generator=torch.Generator().manual_seed(7))
+    logits = module.network.point_logits(output, points)
+    at_points = F.cross_entropy(logits.flatten(0, 1), sample_labels(labels, points).flatten())
+    assert losses.points == pytest.approx(at_points.item(), rel=1e-5)
+    assert losses.total.item() == pytest.approx(losses.coarse.item() + losses.points.item(), rel=1e-5)
+    assert 0 <= losses.accuracy <= 1
+
+
+def test_points_depend_on_the_seed_alone() -> None:
+    module, (images, labels) = objective().eval(), batch()
+    same = [module(images, labels, 3).points.item() for _ in range(2)]
+    assert same[0] == same[1]
+    assert module(images, labels, 4).points.item() != same[0]
+
+
+def test_weights_scale_the_parts() -> None:
+    module, (images, labels) = objective(coarse_weight=0.0, point_weight=2.0).eval(), batch()
+    losses = module(images, labels, 3)
+    assert losses.total.item() == pytest.approx(2 * losses.points.item(), rel=1e-5)
+
+
+def test_gradients_reach_every_part() -> None:
+    module, (images, labels) = objective(), batch()
+    module(images, labels, 3).total.backward()
+    for name, parameter in module.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+
+
+@pytest.mark.parametrize("num_classes", [1, 3])
+def test_an_ignored_image_in_the_batch_and_a_batch_of_nothing_else(num_classes: int) -> None:
+    module, (images, labels) = objective(num_classes), batch()
+    labels = labels.clamp(max=1)
+    labels[0] = 255
+    assert torch.isfinite(module(images, labels, 3).total)
+    losses = module(images, torch.full_like(labels, 255), 3)
+    losses.total.backward()
+    assert losses.total.item() == 0
+    assert all(torch.isfinite(p.grad).all() for p in module.parameters() if p.grad is not None)
+
+
+def test_trains_under_autocast() -> None:
+    module, (images, labels) = objective(), batch()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = module(images, labels, 3)
+    losses.total.backward()
+    assert losses.total.dtype == torch.float32
