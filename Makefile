@@ -1,0 +1,50 @@
+# Everything happens in .venv, which is made on first use. `make` alone lists the targets.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test lint bench
+
+# Tests that need real photographs skip where there are none. Set to nothing, `POINTREND_TEST_DATA= make test`, they skip too.
+ifeq ($(origin POINTREND_TEST_DATA),undefined)
+ifneq ($(wildcard ../shared/data/.),)
+export POINTREND_TEST_DATA := $(abspath ../shared/data)
+endif
+endif
+
+# The dev environment holds the demo's packages too, so the demo installs nothing where it exists.
+DEMO_ENV := $(if $(wildcard $(VENV)/.installed-dev),$(VENV)/.installed-dev,$(VENV)/.installed-demo)
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(DEMO_ENV) ## label a photograph with the bundled model, into demo-out/
+	@photo=$$($(BIN)/python -c "import pathlib, skimage; print(pathlib.Path(skimage.__file__).with_name('data') / 'astronaut.png')") \
+	&& echo "Labelling scikit-image's photograph $$photo" \
+	&& $(BIN)/pointrend predict "$$photo" --model people-lite0 --out demo-out --explain
+
+test: $(VENV)/.installed-dev ## run the test suite
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict src
+
+bench: $(VENV)/.installed-dev ## time network and rendering side by side, into bench/out/
+	$(BIN)/python bench/semantic.py
+
+$(VENV)/.installed-%: pyproject.toml | $(BIN)/pip
+	@echo "Installing pointrend and its '$*' extra into $(VENV), once. PyTorch alone can be several GB: this may take several minutes."
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "pointrend needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Name another: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "Making an environment in $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
