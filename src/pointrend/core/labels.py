@@ -24,7 +24,7 @@ def resized_labels(logits: Tensor, size: tuple[int, int]) -> Tensor:
     150 classes and a photo of 12 megapixels these are 7 GB.
 
     Args:
-        logits: (N, C, H, W).
+        logits: (N, C, H, W), any floating type; half precision is resized in float32.
         size: the new (H, W).
 
     Returns:
@@ -32,7 +32,9 @@ def resized_labels(logits: Tensor, size: tuple[int, int]) -> Tensor:
     """
 
     def resized(channel: int) -> Tensor:
-        return F.interpolate(logits[:, channel : channel + 1], size=size, mode="bilinear", align_corners=False)[:, 0]
+        one = logits[:, channel : channel + 1]
+        one = one.to(torch.promote_types(one.dtype, torch.float32))  # rounding to half precision makes ties
+        return F.interpolate(one, size=size, mode="bilinear", align_corners=False)[:, 0]
 
     if logits.shape[1] == 1:
         return (resized(0) > 0).long()

@@ -25,24 +25,32 @@ def semantic_cross_entropy(
 
     Returns:
         A scalar, float32 or float64, computed at that precision also under autocast.
+
+    Raises:
+        ValueError: the shapes disagree, or a label is not one of the above.
     """
     if logits.shape[0] != labels.shape[0] or logits.shape[2:] != labels.shape[1:]:
         raise ValueError(
             f"logits (N, C, ...) and labels (N, ...) disagree: {tuple(logits.shape)}, {tuple(labels.shape)}"
         )
+    num_classes = max(2, logits.shape[1])
     labels = labels.long()
+    counted = labels != ignore_index
+    target = torch.where(counted, labels, 0)  # any valid index: its weight is 0
+    wrong = target[(target < 0) | (target >= num_classes)]
+    if len(wrong):
+        raise ValueError(
+            f"labels must be 0 to {num_classes - 1}, or {ignore_index} (ignored), got also {int(wrong[0])}"
+        )
     with torch.autocast(logits.device.type, enabled=False):
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if logits.shape[1] == 1:
-            counted = labels != ignore_index
-            target = torch.where(counted, labels, 0)
             each = F.binary_cross_entropy_with_logits(logits.squeeze(1), target.to(logits), reduction="none")
-            weight = counted.to(logits) if class_weights is None else class_weights.to(logits)[target] * counted
-            return (each * weight).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
-        weights = None if class_weights is None else class_weights.to(logits)
-        if bool((labels != ignore_index).any()):
-            return F.cross_entropy(logits, labels, weight=weights, ignore_index=ignore_index)
-        return logits.sum() * 0.0  # a batch of nothing but ignored pixels: no loss, but a graph
+        else:
+            each = F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="none")
+        weight = counted.to(each) if class_weights is None else class_weights.to(each)[target] * counted
+        # Nothing but ignored labels: 0 with a graph, not 0 / 0.
+        return (each * weight).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
 
 
 def point_cross_entropy(

@@ -18,6 +18,8 @@ class PointHead(nn.Module):
         hidden: the width of each hidden layer.
         depth: the number of hidden layers.
         coarse_every_layer: see above.
+        normalize: fine features pass a batch norm over the points first. The published heads have none; without one, a
+            pyramid whose features are ten times as large as the coarse logits hides them for thousands of iterations.
     """
 
     def __init__(
@@ -28,8 +30,10 @@ class PointHead(nn.Module):
         hidden: int = 256,
         depth: int = 3,
         coarse_every_layer: bool = True,
+        normalize: bool = False,
     ) -> None:
         super().__init__()
+        self.norm = nn.BatchNorm1d(in_channels) if normalize else None
         self.coarse_every_layer = coarse_every_layer
         repeated = num_classes if coarse_every_layer else 0
         widths = [in_channels + num_classes] + [hidden + repeated] * depth
@@ -44,6 +48,8 @@ class PointHead(nn.Module):
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """fine (N, P, D), coarse (N, P, C) -> logits (N, P, C)."""
+        if self.norm is not None:
+            fine = self.norm(fine.flatten(0, 1)).view_as(fine)
         x = torch.cat((fine, coarse), dim=2)
         for layer in self.layers:
             x = torch.relu(layer(x))

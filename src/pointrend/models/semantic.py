@@ -100,21 +100,27 @@ def semantic_pointrend(
     point_hidden: int = 256,
     point_depth: int = 3,
     coarse_every_layer: bool = True,
+    point_normalize: bool = False,
     fine_strides: Sequence[int] = (4,),
     padding: Padding = "zeros",
+    stride_in_1x1: bool = False,
 ) -> SemanticPointRend:
     """A `SemanticPointRend` with new weights; the defaults are the published settings.
 
     Args:
         num_classes: C; 1 makes a binary model with a single logit.
         fine_strides: (4,) reads P2 alone; (4, 2) also the backbone's own map at stride 2, for finer boundaries.
+        stride_in_1x1: see `Backbone`.
+
+    Raises:
+        ValueError: a number is out of its range, or the backbone will not do (see `Backbone`).
     """
     if 4 not in fine_strides or not set(fine_strides) <= {2, 4}:
         raise ValueError(f"fine_strides must be (4,) or (4, 2), got {tuple(fine_strides)}")
     if num_classes < 1:
         raise ValueError(f"num_classes must be at least 1 (binary, a single logit), got {num_classes}")
     early = tuple(s for s in sorted(fine_strides) if s < PYRAMID_STRIDES[0])
-    maps = Backbone(backbone, strides=early + PYRAMID_STRIDES)
+    maps = Backbone(backbone, strides=early + PYRAMID_STRIDES, stride_in_1x1=stride_in_1x1)
     return SemanticPointRend(
         backbone=maps,
         pyramid=FeaturePyramidNetwork(list(maps.channels[len(early) :]), fpn_channels),
@@ -127,6 +133,7 @@ def semantic_pointrend(
             hidden=point_hidden,
             depth=point_depth,
             coarse_every_layer=coarse_every_layer,
+            normalize=point_normalize,
         ),
         padding=padding,
     )
