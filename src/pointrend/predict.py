@@ -1,0 +1,185 @@
+"""From an image to labels at the image's own size.
+
+H W is the image's own size, h w the size at which the network sees it, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pointrend.core import SubdivisionStep, resized_labels
+from pointrend.data.images import ImageError
+from pointrend.inputs import Channels, ImageInput, network_input, to_pixels
+from pointrend.models import SemanticOutput
+from pointrend.results import SemanticResult
+from pointrend.zoo.load import available_device
+from pointrend.zoo.modelfile import Model
+from pointrend.zoo.spec import TestSpec
+
+
+@dataclass(frozen=True)
+class Dense:
+    """What the network computed for one image, before rendering."""
+
+    output: SemanticOutput
+    padded: tuple[int, int]
+    """(h, w) of the network's input."""
+    valid: tuple[int, int]
+    """(h, w) of it that is image."""
+    size: tuple[int, int]
+    """(H, W) of the image."""
+
+
+class Predictor:
+    """Predicts with the model's own test settings and renders at the image's own size.
+
+    Args:
+        model: from `load_model`.
+        size: the shortest edge at which the network sees an image, instead of the model's own; the longest edge may
+            be as many times longer as the model allows.
+        num_points: N of a subdivision step, instead of the model's own.
+        steps: subdivision steps, instead of the model's own.
+        device: where to compute; the network is moved there. None leaves it where it is.
+
+    Raises:
+        ValueError: a setting is out of range, or the device does not exist here.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        size: int | None = None,
+        num_points: int | None = None,
+        steps: int | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        self.spec = model.spec
+        self.test = _overridden(model.spec.test, size=size, num_points=num_points, steps=steps)
+        if device is None:
+            device = next((parameter.device for parameter in model.network.parameters()), "cpu")
+        self.device = available_device(device)
+        # Convolutions on a CPU are faster channels-last.
+        self.network = model.network.eval().to(self.device).to(memory_format=torch.channels_last)
+
+    @overload  # a str is a sequence of str as well; it is a path
+    def __call__(  # type: ignore[overload-overlap]
+        self, image: ImageInput, *, channels: Channels = "rgb"
+    ) -> SemanticResult: ...
+    @overload
+    def __call__(self, image: Sequence[ImageInput], *, channels: Channels = "rgb") -> list[SemanticResult]: ...
+    def __call__(
+        self, image: ImageInput | Sequence[ImageInput], *, channels: Channels = "rgb"
+    ) -> SemanticResult | list[SemanticResult]:
+        """Labels of one image, or of each in a list.
+
+        Args:
+            image: a path; a PIL image; an array (H, W, 3) uint8; a tensor (3, H, W), uint8 or float in [0, 1].
+            channels: the order of arrays and tensors; OpenCV's is "bgr".
+
+        Raises:
+            ValueError: not such an image, or a file that cannot be read.
+        """
+        if isinstance(image, (list, tuple)):
+            return [self(one, channels=channels) for one in image]
+        assert not isinstance(image, Sequence) or isinstance(image, str)
+        pixels = to_pixels(image, channels=channels)
+        dense = self.dense(pixels)
+        labels = self.image_labels(self.rendered_logits(dense), dense)
+        return SemanticResult(
+            labels=labels.cpu().numpy().astype(np.uint8 if len(self.spec.classes) <= 256 else np.uint16),
+            classes=self.spec.classes,
+            image=pixels,
+            path=Path(image) if isinstance(image, (str, Path)) else None,
+        )
+
+    def compare(self, pixels: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Labels (H, W) of the coarse logits alone, upsampled bilinearly, and of the rendered ones."""
+        dense = self.dense(pixels)
+        return self.coarse_labels(dense), self.image_labels(self.rendered_logits(dense), dense)
+
+    @torch.inference_mode()
+    def dense(self, pixels: np.ndarray) -> Dense:
+        """Run the network on an image (H, W, 3) uint8 RGB."""
+        made = network_input(pixels, input=self.spec.input, test=self.test)
+        padded = (made.tensor.shape[2], made.tensor.shape[3])
+        with _memory_reported(padded):
+            output = self.network(made.tensor.to(self.device, memory_format=torch.channels_last))
+        return Dense(output=output, padded=padded, valid=made.valid, size=(pixels.shape[0], pixels.shape[1]))
+
+    @torch.inference_mode()
+    def subdivision_steps(self, dense: Dense) -> Iterator[SubdivisionStep]:
+        """The rendering, step by step; points and maps are in the frame of the padded input."""
+        with _memory_reported(dense.padded):
+            yield from self.network.subdivision_steps(
+                dense.output, num_points=self.test.num_points, steps=self.test.steps
+            )
+
+    def rendered_logits(self, dense: Dense) -> Tensor:
+        """Logits (1, C, ., .) after the last subdivision step, of the padded input."""
+        logits = dense.output.coarse
+        for step in self.subdivision_steps(dense):
+            logits = step.logits
+        return logits
+
+    def coarse_labels(self, dense: Dense) -> Tensor:
+        """Labels (H, W) from the coarse logits, upsampled bilinearly to the image: what rendering starts from."""
+        return self.image_labels(dense.output.coarse, dense)
+
+    @torch.inference_mode()
+    def image_labels(self, logits: Tensor, dense: Dense) -> Tensor:
+        """Labels (H, W), int64, of the image from logits (1, C, ., .) of the padded input."""
+        with _memory_reported(dense.size):
+            return resized_labels(cropped(logits, dense), dense.size)[0]
+
+
+def cropped(maps: Tensor, dense: Dense) -> Tensor:
+    """The part of maps (1, C, ., .) over the padded input that belongs to the image."""
+    if dense.valid == dense.padded:
+        return maps
+    if any(cells % padded for cells, padded in zip(maps.shape[2:], dense.padded, strict=True)):
+        # The border to the padding may lie inside of a cell; it never lies inside of an input pixel.
+        maps = F.interpolate(maps, size=dense.padded, mode="bilinear", align_corners=False)
+    height, width = (
+        valid * cells // padded for cells, valid, padded in zip(maps.shape[2:], dense.valid, dense.padded, strict=True)
+    )
+    return maps[:, :, :height, :width]
+
+
+@contextmanager
+def _memory_reported(size: tuple[int, int]) -> Iterator[None]:
+    """Turn what torch raises when memory runs out into one line; other errors are bugs and stay as they are."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error) and "out of memory" not in str(error):
+            raise
+        raise ImageError(
+            f"not enough memory for {size[0]} x {size[1]} pixels; a smaller image or size= / --size needs less"
+        ) from error
+
+
+def _overridden(test: TestSpec, *, size: int | None, num_points: int | None, steps: int | None) -> TestSpec:
+    changes: dict[str, int] = {}
+    if size is not None:
+        if size < 32:
+            raise ValueError(f"size must be at least 32 (the shortest edge in pixels), got {size}")
+        changes |= {"shortest": size, "longest": round(size * test.longest / test.shortest)}
+    if num_points is not None:
+        if num_points < 1:
+            raise ValueError(f"num_points must be at least 1, got {num_points}")
+        changes["num_points"] = num_points
+    if steps is not None:
+        if not 0 <= steps <= 8:
+            raise ValueError(f"steps must be 0 to 8, got {steps}")
+        changes["steps"] = steps
+    return test.model_copy(update=changes)
