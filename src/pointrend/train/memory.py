@@ -13,8 +13,8 @@ _TOP_PAD = 256 * 2**20
 def keep_freed_memory() -> bool:
     """Ask glibc to keep what is freed instead of giving it back to the system at once.
 
-    Activations of some ten megabytes are otherwise mapped, zeroed page by page and unmapped again in every layer of every
-    iteration, which costs a third of the time of a small network. Does nothing elsewhere than on Linux with glibc.
+    Activations of some ten megabytes are otherwise mapped, zeroed page by page and unmapped again in every layer of
+    every iteration. Does nothing elsewhere than on Linux with glibc.
 
     Returns:
         Whether it was done.

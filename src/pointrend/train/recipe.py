@@ -11,27 +11,17 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
-from pointrend.zoo.spec import InputSpec, Strict, TestSpec
+from pointrend.zoo.spec import InputSpec, SemanticNetwork, Strict, TestSpec
 
 
 class RecipeError(ValueError):
     """A recipe or a `--set` that cannot be used; the message is one line."""
 
 
-class ModelSettings(Strict):
+class ModelSettings(SemanticNetwork):
     """The network, see `pointrend.models.semantic_pointrend`. The number of classes comes from the data."""
 
-    backbone: str = "resnet50c"
     weights: Literal["imagenet", "none"] = Field("imagenet", description="what the backbone starts from")
-    fpn_channels: int = Field(256, ge=1)
-    coarse_channels: int = Field(128, ge=1)
-    coarse_norm: Literal["batch", "group"] = "batch"
-    point_hidden: int = Field(256, ge=1)
-    point_depth: int = Field(3, ge=0)
-    coarse_every_layer: bool = True
-    point_normalize: bool = False
-    fine_strides: tuple[Literal[4, 2], ...] = (4,)
-    padding: Literal["zeros", "border"] = "zeros"
 
 
 class DataSettings(Strict):

@@ -19,11 +19,10 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class SemanticArchitecture(Strict):
-    """The numbers that `pointrend.models.semantic_pointrend` takes, by the same names."""
+class SemanticNetwork(Strict):
+    """The numbers that `pointrend.models.semantic_pointrend` takes, by the same names, but for the number of classes."""
 
-    backbone: str
-    num_classes: int = Field(ge=1)
+    backbone: str = "resnet50c"
     fpn_channels: int = Field(256, ge=1)
     coarse_channels: int = Field(128, ge=1)
     coarse_norm: Literal["batch", "group"] = "batch"
@@ -33,6 +32,13 @@ class SemanticArchitecture(Strict):
     point_normalize: bool = False
     fine_strides: tuple[Literal[4, 2], ...] = (4,)
     padding: Literal["zeros", "border"] = "zeros"
+    stride_in_1x1: bool = False
+
+
+class SemanticArchitecture(SemanticNetwork):
+    """All numbers that `pointrend.models.semantic_pointrend` takes."""
+
+    num_classes: int = Field(ge=1)
 
 
 class InputSpec(Strict):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -16,7 +18,7 @@ def test_lr_is_linear_warmup_times_poly_decay() -> None:
     assert factors[0] == pytest.approx(1 / 11)
     assert max(factors) == factors[10]
     assert factors[50] == pytest.approx(0.01 + 0.99 * 0.5**0.9)
-    assert all(a > b for a, b in zip(factors[10:], factors[11:], strict=False))
+    assert all(a > b for a, b in pairwise(factors[10:]))
     assert lr_factor(100, 100, settings) == pytest.approx(0.01)
 
 

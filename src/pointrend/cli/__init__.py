@@ -1,0 +1,72 @@
+"""The command `pointrend`, one file a subcommand: what is heavy is imported when it runs, so help is quick."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from pointrend.cli import convert, evaluate, models, predict, train, verify
+from pointrend.cli.errors import INTERRUPTED, WRONG_USAGE, one_line_errors, report
+
+app = typer.Typer(
+    name="pointrend",
+    help="Image segmentation with crisp boundaries.\n\nTry it: pointrend predict photo.jpg --out out",
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("predict")(predict.predict)
+app.command("train")(train.train)
+app.command("eval")(evaluate.evaluate)
+app.command("models")(models.models)
+app.command("convert")(convert.convert)
+app.command("verify")(verify.verify)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from pointrend import __version__
+
+        print(f"pointrend {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 failed on some inputs, 2 wrong usage, 130 interrupted."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    command = typer.main.get_command(app)
+    with one_line_errors():
+        try:
+            code = command.main(given or ["--help"], prog_name="pointrend", standalone_mode=False)
+        except _USAGE_ERROR as error:
+            report(_usage_message(error))
+            code = WRONG_USAGE
+        except typer.Abort:
+            code = INTERRUPTED
+        if code == INTERRUPTED:  # click takes KeyboardInterrupt for itself, silently
+            report("interrupted")
+    raise SystemExit(code if isinstance(code, int) else 0)
+
+
+# Typer names no class for wrong usage; it is click's, or that of the copy of click that newer typers carry.
+_USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
+
+
+def _usage_message(error: Exception) -> str:
+    context = getattr(error, "ctx", None)
+    where = context.command_path if context else "pointrend"
+    said = str(getattr(error, "format_message", error.__str__)())
+    return f"{' '.join(said.split()).rstrip('.')} (see {where} --help)"

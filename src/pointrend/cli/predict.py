@@ -1,0 +1,187 @@
+"""`pointrend predict`: from photographs to labels."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pointrend.cli.errors import FAILED, WRONG_USAGE, describe, one_line_errors, report
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pointrend.predict import Predictor
+    from pointrend.zoo.download import Progress
+
+EXPLAIN_SUFFIX = "_explain.png"
+LISTED = 10
+
+
+def predict(
+    photos: Annotated[
+        list[str],
+        typer.Argument(metavar="PHOTO", help="Image files, folders of images, or patterns such as 'shots/*.jpg'."),
+    ],
+    model: Annotated[
+        str, typer.Option(help="A name from 'pointrend models', or the path of a .safetensors, .pth or .pkl file.")
+    ] = "people-lite0",
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results; made if missing.")] = Path("out"),
+    size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PIXELS",
+            help="Shortest edge at which the network sees a photo. Larger finds finer things and takes longer. "
+            "The results always have the photo's own size.  [default: the model's]",
+        ),
+    ] = None,
+    points: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Points predicted anew in each rendering step.  [default: the model's]"),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Rendering steps; each doubles the resolution.  [default: the model's]"),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps.")] = "cpu",
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Also save a picture of how each result was rendered.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a list for programs to read, and nothing else, to stdout.")
+    ] = False,
+) -> None:
+    """Label every pixel of photographs.
+
+    For each PHOTO three files are written to the folder --out:
+
+    \b
+      PHOTO.png          labels: a palette image whose values are class indices
+      PHOTO_overlay.png  the photograph with classes in colour, and a legend
+      PHOTO.json         how many pixels each class has
+
+    A photo that cannot be read is reported and the others are still done. The exit code is 0 if all went well, 1 if
+    some photos failed, 2 for wrong usage. Files that pointrend did not write are never replaced.
+    """
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with console.status("Loading the model ...") as status:
+        with one_line_errors(code=WRONG_USAGE):
+            if out.exists() and not out.is_dir():
+                raise ValueError(f"--out must be a folder, {out} is a file")
+
+        def downloading(name: str, done: int, total: int | None) -> None:
+            status.update(f"Downloading {name}: {done / 1e6:.0f}{f' of {total / 1e6:.0f}' if total else ''} MB ...")
+
+        predictor = _predictor(model, device=device, size=size, points=points, steps=steps, progress=downloading)
+        with one_line_errors(code=WRONG_USAGE):
+            out.mkdir(parents=True, exist_ok=True)
+    records = _predict_all(predictor, photos, out, explain=explain, console=console)
+    if as_json:
+        print(json.dumps([record.to_dict() for record in records], indent=2, ensure_ascii=False))
+    else:
+        _print_summary(records, out)
+    if any(record.error for record in records):
+        raise SystemExit(FAILED)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What became of a photograph, or of an argument that names none."""
+
+    photo: str
+    files: tuple[Path, ...] = ()
+    summary: dict[str, Any] | None = None
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        if self.error is not None:
+            return {"photo": self.photo, "error": self.error}
+        return {"photo": self.photo, "files": [str(file) for file in self.files], **(self.summary or {})}
+
+
+def _predictor(
+    model: str, *, device: str, size: int | None, points: int | None, steps: int | None, progress: Progress
+) -> Predictor:
+    from pointrend.predict import Predictor
+    from pointrend.zoo.load import UnknownModelError, available_device, load_model
+
+    with one_line_errors(code=WRONG_USAGE):
+        available_device(device)
+        try:
+            loaded = load_model(model, device=device, progress=progress)
+        except UnknownModelError:
+            raise
+        except ValueError as error:  # a file that is damaged is an input that failed
+            report(describe(error))
+            raise SystemExit(FAILED) from None
+        return Predictor(loaded, size=size, num_points=points, steps=steps, device=device)
+
+
+def _predict_all(
+    predictor: Predictor, arguments: list[str], out: Path, *, explain: bool, console: Console
+) -> list[Record]:
+    from pointrend.cli.photos import find_photos, output_stems
+    from pointrend.cli.progress import counting
+    from pointrend.results import OUTPUT_SUFFIXES
+
+    photos, problems = find_photos(arguments)
+    records = [Record(argument, error=message) for argument, message in problems]
+    for _, message in problems:
+        report(message)
+    stems = output_stems(photos, (*OUTPUT_SUFFIXES, EXPLAIN_SUFFIX))
+    inputs = {photo.resolve() for photo in photos}
+    with counting("{}", console=console) as progress:
+        for done, (photo, stem) in enumerate(zip(photos, stems, strict=True)):
+            if len(photos) > 1:
+                progress("predicting", done, len(photos))
+            try:
+                records.append(_predict_one(predictor, photo, out, stem, inputs=inputs, explain=explain))
+            # RuntimeError is what torch raises: one photograph must not end the others.
+            except (ValueError, OSError, MemoryError, RuntimeError) as error:
+                message = _with_photo(photo, describe(error))
+                report(message)
+                records.append(Record(str(photo), error=message))
+    return records
+
+
+def _predict_one(
+    predictor: Predictor, photo: Path, out: Path, stem: str, *, inputs: set[Path], explain: bool
+) -> Record:
+    from pointrend.cli.photos import check_targets
+    from pointrend.results import OUTPUT_SUFFIXES
+
+    suffixes = (*OUTPUT_SUFFIXES, EXPLAIN_SUFFIX) if explain else OUTPUT_SUFFIXES
+    check_targets(photo, [out / f"{stem}{suffix}" for suffix in suffixes], inputs)
+    result = predictor(photo)
+    files = result.save(out, stem=stem)
+    if explain:
+        from pointrend.explain import save_explanation
+
+        path = out / f"{stem}{EXPLAIN_SUFFIX}"
+        save_explanation(predictor, result.image, path)
+        files.append(path)
+    return Record(str(photo), files=tuple(files), summary=result.summary())
+
+
+def _with_photo(photo: Path, message: str) -> str:
+    return message if str(photo) in message else f"{photo}: {message}"
+
+
+def _print_summary(records: list[Record], out: Path) -> None:
+    done = [record for record in records if record.error is None]
+    for record in done[:LISTED]:
+        print(f"{record.photo} -> {', '.join(file.name for file in record.files)}")
+        classes = (record.summary or {})["classes"]
+        shares = [f"{c['name']} {100 * c['share']:.1f} %" for c in classes[:6]]
+        print(f"  {', '.join(shares)}{', ...' if len(classes) > 6 else ''}")
+    if len(done) > LISTED:
+        print(f"... and {len(done) - LISTED} more")
+    where = f"; the results are in {out}" if done else "; nothing was written"
+    print(f"{len(done)} of {len(records)} done{where}", file=sys.stdout)

@@ -1,0 +1,73 @@
+"""The model in the package, on photographs it was not trained on and on one that an installed package ships."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage
+from PIL import Image
+
+from pointrend import Predictor, list_models, load_model
+from pointrend.cli import main
+from pointrend.data import find_samples
+from pointrend.evaluate import evaluate
+
+ASTRONAUT = Path(skimage.__file__).parent / "data" / "astronaut.png"
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return Predictor(load_model("people-lite0"))
+
+
+def test_it_is_listed_with_licence_and_scores() -> None:
+    entry = next(entry for entry in list_models() if entry.name == "people-lite0")
+    assert entry.size_bytes <= 15e6
+    assert entry.licence
+    assert entry.scores["miou"] > entry.scores["coarse_miou"]
+
+
+def test_rendering_sharpens_real_boundaries(predictor: Predictor, test_data: Path) -> None:
+    """On the first 12 photographs of val; the card has the numbers of all."""
+    scores = evaluate(predictor, find_samples(test_data / "people" / "val", layout="people"), limit=12)
+    assert scores.pointrend.miou > 50
+    assert scores.pointrend.miou > scores.coarse.miou
+    assert scores.pointrend.boundary_iou > scores.coarse.boundary_iou + 1.5
+
+
+def test_photograph_of_a_person(predictor: Predictor) -> None:
+    result = predictor(ASTRONAUT)
+    assert result.labels.shape == (512, 512)
+    names = [c.name for c in result.classes]
+    assert names[result.labels[120, 225]] == "skin"  # the forehead
+    assert names[result.labels[20, 20]] == "background"
+    shares = np.bincount(result.labels.ravel(), minlength=len(names)) / result.labels.size
+    assert 0.2 < shares[names.index("background")] < 0.8
+
+
+@pytest.mark.parametrize("size", [(64, 64), (2048, 2048)])
+def test_thumbnail_and_large_photograph_agree(predictor: Predictor, size: tuple[int, int]) -> None:
+    """The network sees both at its own size, so the labels are alike."""
+    photo = Image.open(ASTRONAUT).convert("RGB")
+    whole = predictor(photo).labels
+    other = predictor(photo.resize(size, Image.Resampling.BICUBIC)).labels
+    assert other.shape == (size[1], size[0])
+    back = np.array(Image.fromarray(other).resize(whole.shape[::-1], Image.Resampling.NEAREST))
+    assert (back == whole).mean() > (0.8 if size[0] < 512 else 0.97)
+
+
+def test_the_commands_of_the_readme(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", str(ASTRONAUT), "--out", str(tmp_path), "--explain", "--json"])
+    assert ended.value.code == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert listed[0]["photo"] == str(ASTRONAUT)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "astronaut.png",
+        "astronaut.json",
+        "astronaut_overlay.png",
+        "astronaut_explain.png",
+    }
