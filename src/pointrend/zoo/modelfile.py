@@ -58,6 +58,15 @@ def _stored(value: Tensor, dtype: torch.dtype | None) -> Tensor:
     return value.detach().cpu().contiguous()
 
 
+def is_model_file(path: Path) -> bool:
+    """Whether a safetensors file says that it is ours, in whatever state it is.
+
+    Raises:
+        ModelFileError: no safetensors file, or damaged.
+    """
+    return METADATA_KEY in _read(path, weights=False)[0]
+
+
 def read_spec(path: Path) -> ModelSpec:
     """The spec in a file's header; the weights are not read."""
     metadata, _ = _read(path, weights=False)
@@ -72,7 +81,10 @@ def read_model(path: Path, *, device: torch.device | str = "cpu") -> Model:
     """
     metadata, tensors = _read(path, weights=True)
     spec = _parse_spec(path, metadata)
-    network = build(spec)
+    try:
+        network = build(spec)
+    except ValueError as error:
+        raise ModelFileError(f"{path}: {error}") from error
     expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     found = {key: tuple(value.shape) for key, value in tensors.items()}
     if expected != found:

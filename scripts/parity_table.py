@@ -1,0 +1,60 @@
+"""Compare our numbers with references that the original implementations computed, and print the table of docs/parity.md.
+
+    python scripts/parity_table.py PARITY
+
+PARITY holds `keys/*.json` (names and shapes of each published checkpoint), `synthetic_weights.py` (which fills them by
+a rule) and `golden/*.npz` (what the original code computes with these weights).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import torch
+
+from pointrend.verify import read_reference, verify
+from pointrend.zoo.convert import to_model
+from pointrend.zoo.manifest import PUBLISHED
+from pointrend.zoo.modelfile import Model
+
+COLUMNS = ("c2", "c5", "p2", "coarse", "logits")
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        raise SystemExit(__doc__)
+    folder = Path(sys.argv[1])
+    rule = load_rule(folder / "synthetic_weights.py")
+
+    @cache
+    def model(name: str) -> Model:
+        weights = rule.checkpoint(folder / "keys" / f"{name.replace('-', '_')}.json")
+        tensors = {key: torch.from_numpy(value) for key, value in weights.items()}
+        return to_model(tensors, PUBLISHED[name])
+
+    print(f"| reference | {' | '.join(COLUMNS)} | pixels above |")
+    print(f"|---|{'---|' * (len(COLUMNS) + 1)}")
+    for path in sorted((folder / "golden").glob("*.npz")):
+        name = next((n for n in PUBLISHED if path.stem.startswith(n.replace("-", "_") + "_")), None)
+        if name is None:
+            continue
+        checks = {check.name: check for check in verify(model(name), read_reference(path))}
+        cells = [f"{checks[c].difference:.1e}" if c in checks else "" for c in COLUMNS]
+        print(f"| {path.stem} | {' | '.join(cells)} | {100 * checks['logits'].share:.2f} % |", flush=True)
+
+
+def load_rule(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("synthetic_weights", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""`pointrend convert`: a published checkpoint as a file of ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pointrend.cli.errors import WRONG_USAGE, one_line_errors
+
+if TYPE_CHECKING:
+    from pointrend.zoo.manifest import Published
+
+
+def convert(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .pth, .pkl or .safetensors file, as published.")],
+    out: Annotated[Path, typer.Option(metavar="X.safetensors", help="The file to be written.")],
+    model: Annotated[
+        str | None,
+        typer.Option(help="Which published model it is (see `pointrend models`); by default its weights tell."),
+    ] = None,
+) -> None:
+    """Make a published checkpoint a file that needs nothing else.
+
+    The result holds weights, architecture, class names and colours and the test settings; `predict`, `eval` and
+    `load_model` take its path. The checkpoint is read without executing anything in it, and every tensor must be used.
+    """
+    from pointrend.zoo.convert import read_published
+    from pointrend.zoo.modelfile import save_model
+
+    with one_line_errors(code=WRONG_USAGE):
+        published = None if model is None else published_model(model)
+        _check_target(out, file)
+    made = read_published(file, published)
+    save_model(out, made.network.state_dict(), made.spec)
+    print(f"{file} is {made.spec.name} -> {out} ({out.stat().st_size / 1e6:.1f} MB)")
+
+
+def published_model(name: str) -> Published:
+    """The published model of this name.
+
+    Raises:
+        ValueError: there is none; the nearest names are named.
+    """
+    import difflib
+
+    from pointrend.zoo.manifest import PUBLISHED
+
+    if name not in PUBLISHED:
+        near = difflib.get_close_matches(name, PUBLISHED, n=3, cutoff=0.4) or sorted(PUBLISHED)
+        raise ValueError(f"no published model is called {name!r}; the nearest names are {', '.join(near)}")
+    return PUBLISHED[name]
+
+
+def _check_target(out: Path, source: Path) -> None:
+    from pointrend.zoo.modelfile import ModelFileError, read_spec
+
+    if out.suffix != ".safetensors":
+        raise ValueError(f"--out must end in .safetensors, got {out}")
+    if not out.exists():
+        return
+    if out.is_dir() or (source.exists() and out.samefile(source)):
+        raise ValueError(f"{out} is a folder or the input; choose another --out")
+    try:
+        read_spec(out)
+    except ModelFileError as error:
+        raise ValueError(f"{out} exists and pointrend did not write it; choose another --out") from error

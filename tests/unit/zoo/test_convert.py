@@ -1,0 +1,216 @@
+"""Conversion of published checkpoints, on small networks whose names are made by the toolboxes' rules."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from pointrend.data.classes import CITYSCAPES
+from pointrend.zoo import convert
+from pointrend.zoo.convert import current_name, identify, our_name, to_model
+from pointrend.zoo.manifest import PUBLISHED, Published
+from pointrend.zoo.modelfile import build
+from pointrend.zoo.reading import CheckpointFileError
+from pointrend.zoo.spec import ModelSpec, SemanticArchitecture
+
+Tensors = dict[str, Tensor]
+SMALL = {"num_classes": 19, "fpn_channels": 16, "coarse_channels": 32, "point_hidden": 8, "point_depth": 2}
+
+
+def published(source: str) -> Published:
+    own = {
+        "mmsegmentation": {"backbone": "resnet14t"},
+        "detectron2": {
+            "backbone": "resnet26", "stride_in_1x1": True, "coarse_norm": "group", "coarse_every_layer": False,
+        },
+    }[source]  # fmt: skip
+    spec = ModelSpec(
+        name=f"small-{source}", architecture=SemanticArchitecture.model_validate(SMALL | own), classes=CITYSCAPES
+    )
+    return Published.model_validate(
+        {"spec": spec, "source": source, "url": "https://example.org/a.pth", "sha256": None, "size_bytes": None,
+         "weight_bytes": 1}
+    )  # fmt: skip
+
+
+def mmsegmentation_name(name: str) -> str:
+    name = re.sub(r"^backbone\.model\.conv1\.", "backbone.stem.", name)
+    name = re.sub(r"^backbone\.model\.bn1\.", "backbone.stem.7.", name)
+    name = name.replace("backbone.model.", "backbone.")
+    name = re.sub(r"^pyramid\.inner_blocks\.(\d)\.0", r"neck.lateral_convs.\1.conv", name)
+    name = re.sub(r"^pyramid\.layer_blocks\.(\d)\.0", r"neck.fpn_convs.\1.conv", name)
+    if found := re.match(r"coarse_head\.levels\.(\d)\.(\d)\.([01])\.(.+)", name):
+        level, block, kind, rest = found.groups()
+        name = f"decode_head.0.scale_heads.{level}.{2 * int(block)}.{('conv', 'bn')[int(kind)]}.{rest}"
+    name = name.replace("coarse_head.classifier", "decode_head.0.conv_seg")
+    name = re.sub(r"^point_head\.layers\.(\d)", r"decode_head.1.fcs.\1.conv", name)
+    return name.replace("point_head.classifier", "decode_head.1.fc_seg")
+
+
+def detectron2_name(name: str) -> str | None:
+    if name.endswith("num_batches_tracked"):
+        return None
+    name = name.replace("backbone.model.conv1.", "backbone.bottom_up.stem.conv1.")
+    name = name.replace("backbone.model.bn1.", "backbone.bottom_up.stem.conv1.norm.")
+    if found := re.match(r"backbone\.model\.layer(\d)\.(\d)\.(conv|bn|downsample\.)(\d)\.(.+)", name):
+        layer, block, kind, number, rest = found.groups()
+        norm = "norm." if kind == "bn" or (kind == "downsample." and number == "1") else ""
+        part = "shortcut" if kind == "downsample." else f"conv{number}"
+        name = f"backbone.bottom_up.res{int(layer) + 1}.{block}.{part}.{norm}{rest}"
+    if found := re.match(r"pyramid\.(inner|layer)_blocks\.(\d)\.0\.(.+)", name):
+        kind = {"inner": "lateral", "layer": "output"}[found[1]]
+        name = f"backbone.fpn_{kind}{int(found[2]) + 2}.{found[3]}"
+    if found := re.match(r"coarse_head\.levels\.(\d)\.(\d)\.([01])\.(.+)", name):
+        level, block, kind, rest = found.groups()
+        norm = "norm." if kind == "1" else ""
+        name = f"sem_seg_head.coarse_sem_seg_head.p{int(level) + 2}.{2 * int(block)}.{norm}{rest}"
+    name = name.replace("coarse_head.classifier", "sem_seg_head.coarse_sem_seg_head.predictor")
+    if found := re.match(r"point_head\.layers\.(\d)\.(.+)", name):
+        name = f"sem_seg_head.point_head.fc{int(found[1]) + 1}.{found[2]}"
+    return name.replace("point_head.classifier", "sem_seg_head.point_head.predictor")
+
+
+NAMES: dict[str, Callable[[str], str | None]] = {
+    "mmsegmentation": mmsegmentation_name,
+    "detectron2": detectron2_name,
+}
+
+
+@pytest.fixture(scope="module", params=sorted(NAMES))
+def source(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def ours(source: str) -> Tensors:
+    torch.manual_seed(0)
+    state = build(published(source).spec).state_dict()
+    return {k: torch.rand_like(v) if v.is_floating_point() else v for k, v in state.items()}
+
+
+@pytest.fixture
+def theirs(source: str, ours: Tensors) -> Tensors:
+    """As the toolbox would have saved the same network: point layers are convolutions of one tap."""
+    named = {NAMES[source](name): value for name, value in ours.items()}
+    named.pop(None, None)
+    point = ("point_head", "decode_head.1")
+    return {
+        name: value.unsqueeze(2) if any(p in name for p in point) and value.ndim == 2 else value
+        for name, value in named.items()
+        if name is not None
+    }
+
+
+@pytest.fixture(autouse=True)
+def small_zoo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The small networks are published, and no others, whose networks take time to build."""
+    for name in list(PUBLISHED):
+        monkeypatch.delitem(PUBLISHED, name)
+    for kind in NAMES:
+        monkeypatch.setitem(PUBLISHED, f"small-{kind}", published(kind))
+
+
+def test_every_tensor_arrives(source: str, ours: Tensors, theirs: Tensors) -> None:
+    model = to_model(theirs, published(source))
+    assert not model.network.training
+    state = model.network.state_dict()
+    assert state.keys() == ours.keys()
+    for name, value in ours.items():
+        assert torch.equal(state[name], value), name
+    assert identify(theirs) == [f"small-{source}"]
+
+
+def test_half_precision_becomes_float32(source: str, theirs: Tensors) -> None:
+    halved = {k: v.half() if v.is_floating_point() else v for k, v in theirs.items()}
+    state = to_model(halved, published(source)).network.state_dict()
+    assert {v.dtype for v in state.values()} <= {torch.float32, torch.int64}
+
+
+def test_constants_are_ignored_and_nothing_else(source: str, theirs: Tensors) -> None:
+    constants = {
+        "pixel_mean": torch.zeros(3, 1, 1),
+        "pixel_std": torch.ones(3, 1, 1),
+        "proposal_generator.anchor_generator.cell_anchors.0": torch.zeros(3, 4),
+    }
+    to_model(theirs | constants, published(source))
+    with pytest.raises(CheckpointFileError, match=r"unknown +pixel_meaning \(3,\)"):
+        to_model(theirs | {"pixel_meaning": torch.zeros(3)}, published(source))
+
+
+def test_missing_and_misshapen_tensors_are_listed(source: str, theirs: Tensors) -> None:
+    names = [n for n in theirs if n.endswith("weight") and theirs[n].ndim == 4]
+    broken = dict(theirs)
+    broken[names[0]] = torch.zeros(1, 2, 3, 3)
+    del broken[names[1]]
+    with pytest.raises(CheckpointFileError) as caught:
+        to_model(broken, published(source))
+    message = str(caught.value)
+    assert f"the weights do not fit small-{source} (2 differences)" in message
+    assert re.search(rf"shape +{re.escape(names[0])} is \(1, 2, 3, 3\), expected", message)
+    assert re.search(rf"missing +{re.escape(str(our_name(names[1], source)))} \(", message)
+    for name in names:
+        broken.pop(name, None)
+    with pytest.raises(CheckpointFileError, match=r"\n  and \d+ more$"):
+        to_model(broken, published(source))
+
+
+def test_the_wrong_number_of_classes_is_one_line(source: str, theirs: Tensors) -> None:
+    spec = published(source).spec
+    architecture = spec.architecture.model_copy(update={"num_classes": 7})
+    state = build(spec.model_copy(update={"architecture": architecture})).state_dict()
+    named = {NAMES[source](k): v for k, v in state.items()}
+    named.pop(None, None)
+    with pytest.raises(CheckpointFileError) as caught:
+        to_model({str(k): v for k, v in named.items()}, published(source))
+    assert str(caught.value) == f"the weights have 7 classes, small-{source} has 19"
+
+
+def test_other_models_are_named(source: str, theirs: Tensors) -> None:
+    other = next(kind for kind in NAMES if kind != source)
+    with pytest.raises(CheckpointFileError) as caught:
+        to_model(theirs, published(other))
+    assert str(caught.value).startswith(f"the weights are those of small-{source}, not of small-{other}")
+    changed = theirs | {next(iter(theirs)): torch.zeros(1)}
+    with pytest.raises(CheckpointFileError, match=f"the names are those of {source}"):
+        to_model(changed, published(other))
+
+
+def test_weights_of_something_else(source: str) -> None:
+    with pytest.raises(CheckpointFileError, match="no name in it is one of") as caught:
+        to_model({"fc.weight": torch.zeros(2, 2)}, published(source))
+    assert "\n" not in str(caught.value)
+    assert identify({"fc.weight": torch.zeros(2, 2)}) == []
+    assert identify({}) == []
+
+
+def test_two_names_for_one_tensor_and_numbers_that_are_none(source: str, theirs: Tensors) -> None:
+    name = next(n for n in theirs if n.endswith("weight"))
+    with pytest.raises(CheckpointFileError, match="not finite"):
+        to_model(theirs | {name: torch.full_like(theirs[name], torch.nan)}, published(source))
+
+
+def test_names_that_mean_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convert, "LEGACY", ((r"^old\.", "sem_seg_head."),))
+    same = {"old.point_head.fc1.bias": torch.zeros(2), "sem_seg_head.point_head.fc1.bias": torch.zeros(2)}
+    with pytest.raises(CheckpointFileError, match="mean the same"):
+        to_model(same, published("detectron2"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("roi_heads.mask_coarse_head.reduce_spatial_dim_conv.bias",
+         "roi_heads.mask_head.coarse_head.reduce_spatial_dim_conv.bias"),
+        ("roi_heads.mask_coarse_head.coarse_mask_fc2.weight", "roi_heads.mask_head.coarse_head.fc2.weight"),
+        ("roi_heads.mask_point_head.fc1.weight", "roi_heads.mask_head.point_head.fc1.weight"),
+        ("mask_point_head.predictor.bias", "mask_head.point_head.predictor.bias"),
+        ("roi_heads.mask_head.point_head.fc1.weight", "roi_heads.mask_head.point_head.fc1.weight"),
+        ("sem_seg_head.point_head.fc1.weight", "sem_seg_head.point_head.fc1.weight"),
+    ],
+)  # fmt: skip
+def test_older_names(old: str, new: str) -> None:
+    assert current_name(old) == new

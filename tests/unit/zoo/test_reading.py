@@ -1,0 +1,348 @@
+"""Reading foreign checkpoints: what real files hold is read, what attacks ask for is refused by name and never run."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import os
+import pathlib
+import pickle
+import struct
+import sys
+import types
+import warnings
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from pointrend.zoo.reading import CheckpointFileError, read_tensors
+
+ARRAYS = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "a.bias": np.array([1.5, -2.0], np.float32)}
+
+
+def tensors() -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(array.copy()) for name, array in ARRAYS.items()}
+
+
+def assert_read(path: Path) -> None:
+    found = read_tensors(path)
+    assert list(found) == list(ARRAYS)
+    for name, array in ARRAYS.items():
+        assert found[name].dtype == torch.float32
+        assert found[name].numpy().tolist() == array.tolist()
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(CheckpointFileError) as caught:
+        read_tensors(path)
+    message = str(caught.value)
+    assert message.startswith(str(path))
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("wrapper", [None, "state_dict", "model"])
+@pytest.mark.parametrize("old", [False, True])
+def test_pth(tmp_path: Path, wrapper: str | None, old: bool) -> None:
+    path = tmp_path / "x.pth"
+    content: Any = OrderedDict(tensors())
+    torch.save({wrapper: content} if wrapper else content, path, _use_new_zipfile_serialization=not old)
+    assert_read(path)
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_pkl_of_numpy_arrays(tmp_path: Path, protocol: int) -> None:
+    path = tmp_path / "x.pkl"
+    path.write_bytes(pickle.dumps({"model": ARRAYS, "__author__": "someone", "n": np.float32(3)}, protocol=protocol))
+    assert_read(path)
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_pkl_with_the_other_numpys_names(tmp_path: Path, protocol: int) -> None:
+    written = pickle.dumps({"model": OrderedDict(ARRAYS)}, protocol=protocol)
+    if protocol == 2:  # strings of protocol 4 carry their length
+        other = written.replace(b"numpy._core", b"numpy.core")
+        other = written.replace(b"numpy.core", b"numpy._core") if other == written else other
+    else:
+        other = written.replace(b"\x8c\x16numpy._core.multiarray", b"\x8c\x15numpy.core.multiarray")
+        other = other[:3] + struct.pack("<Q", len(other) - 11) + other[11:]
+    assert other != written
+    path = tmp_path / "x.pkl"
+    path.write_bytes(other)
+    assert_read(path)
+
+
+def test_pkl_fortran_order_and_big_endian(tmp_path: Path) -> None:
+    path = tmp_path / "x.pkl"
+    content = {"a.weight": np.asfortranarray(ARRAYS["a.weight"]), "a.bias": ARRAYS["a.bias"].astype(">f4")}
+    path.write_bytes(pickle.dumps(content, protocol=2))
+    assert_read(path)
+
+
+def test_safetensors_and_formats_are_told_by_content(tmp_path: Path) -> None:
+    for suffix in (".safetensors", ".pth", ".pkl"):
+        path = tmp_path / f"s{suffix}"
+        save_file(tensors(), path)
+        assert dict(read_tensors(path)).keys() == ARRAYS.keys()
+    torch.save(tensors(), tmp_path / "x.pkl")
+    assert_read(tmp_path / "x.pkl")
+    (tmp_path / "x.pth").write_bytes(pickle.dumps(ARRAYS))
+    assert_read(tmp_path / "x.pth")
+
+
+@pytest.fixture
+def history_class(monkeypatch: pytest.MonkeyPatch) -> type:
+    """A class that pickles under the name of mmengine's log, with its own methods inside, as there."""
+    module = types.ModuleType("mmengine.logging.history_buffer")
+
+    class HistoryBuffer:
+        def __init__(self) -> None:
+            self.log = np.array([1.0, 2.0])
+            self.methods = OrderedDict(mean=HistoryBuffer.mean)
+
+        def mean(self) -> float:
+            return float(self.log.mean())
+
+    HistoryBuffer.__module__ = module.__name__
+    HistoryBuffer.__qualname__ = "HistoryBuffer"
+    HistoryBuffer.mean.__module__ = module.__name__
+    HistoryBuffer.mean.__qualname__ = "HistoryBuffer.mean"
+    module.HistoryBuffer = HistoryBuffer  # type: ignore[attr-defined]
+    for name in ("mmengine", "mmengine.logging"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return HistoryBuffer
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_metadata_of_toolboxes_is_harmless(tmp_path: Path, history_class: type, old: bool) -> None:
+    meta = {
+        "epoch": 3, "time": datetime.datetime(2020, 7, 11), "lr": np.float64(0.1), "seed": np.int64(7),
+        "CLASSES": ("road", "person"), "PALETTE": np.zeros((2, 3), np.uint8), "done": {1, 2},
+        "work_dir": pathlib.PurePosixPath("a/b"), "hub": {"loss": history_class()},
+    }  # fmt: skip
+    path = tmp_path / "x.pth"
+    torch.save({"meta": meta, "state_dict": tensors()}, path, _use_new_zipfile_serialization=not old)
+    assert_read(path)
+
+
+class Attack:
+    """Pickles as a call of any function."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self.call = (function, arguments)
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+def attacks(canary: Path) -> dict[str, tuple[Any, str]]:
+    command = f"touch {canary}"
+    objects = np.array([{"a": 1}, None], dtype=object)
+    return {
+        "os.system": (Attack(os.system, command), f"{os.name}.system"),
+        "eval": (Attack(eval, f"__import__('os').system({command!r})"), "builtins.eval"),
+        "exec": (Attack(exec, f"__import__('os').system({command!r})"), "builtins.exec"),
+        "getattr": (Attack(getattr, Attack(__import__, "os"), "system"), "builtins."),
+        "getattr of a type": (Attack(getattr, OrderedDict, "fromkeys"), "builtins.getattr"),
+        "nested": (OrderedDict(a=[(Attack(os.system, command),)]), f"{os.name}.system"),
+        "argument of a call": (Attack(OrderedDict, [("a", Attack(os.system, command))]), f"{os.name}.system"),
+        "object array": (objects, "'object'"),
+        "attack in an object array": (np.array([Attack(os.system, command)], dtype=object), "'object'"),
+        "open": (Attack(open, str(canary), "w"), "open"),
+        "bytearray": (Attack(bytearray, 10**12), "builtins.bytearray"),
+        "encode": (Attack(__import__("_codecs").encode, "a" * 9, "utf-16"), "utf-16"),
+        "own class": (Attack(__import__("subprocess").Popen, ["touch", str(canary)]), "subprocess.Popen"),
+    }
+
+
+NAMES = sorted(attacks(Path("x")))
+
+
+@pytest.mark.parametrize("kind", ["pkl 0", "pkl 2", "pkl 4", "pth", "old pth", "disguised"])
+@pytest.mark.parametrize("name", NAMES)
+def test_attacks_are_refused_by_name_and_not_run(tmp_path: Path, name: str, kind: str) -> None:
+    canary = tmp_path / "it-ran"
+    payload, wanted = attacks(canary)[name]
+    path = tmp_path / ("x.pkl" if kind.startswith("pkl") else "x.pth")
+    content = {"state_dict": tensors(), "meta": payload}
+    if kind.startswith("pkl"):
+        path.write_bytes(pickle.dumps({"model": ARRAYS, "x": payload}, protocol=int(kind[-1])))
+    elif kind == "disguised":
+        path.write_bytes(pickle.dumps(payload, protocol=2))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=kind == "pth")
+    message = refusal(path)
+    assert "asks for" in message
+    assert wanted in message
+    assert not canary.exists()
+
+
+def test_persistent_ids_and_tensors_are_refused_in_pkl(tmp_path: Path) -> None:
+    path = tmp_path / "x.pkl"
+
+    class Outside(pickle.Pickler):
+        def persistent_id(self, value: Any) -> Any:
+            return ("x",) if isinstance(value, str) and value == "outside" else None
+
+    buffer = io.BytesIO()
+    Outside(buffer).dump({"model": ARRAYS, "a": "outside"})
+    path.write_bytes(buffer.getvalue())
+    assert "persistent id" in refusal(path)
+    path.write_bytes(pickle.dumps(tensors()))
+    assert "torch._utils._rebuild_tensor_v2" in refusal(path)
+
+
+def raw_array(shape: bytes, dtype: bytes = b"f4", data: bytes = b"abcd") -> bytes:
+    """A pickle of a numpy array whose description need not be true."""
+    # fmt: off
+    return (b"\x80\x02}X\x01\x00\x00\x00a"
+            b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+            b"(K\x01" + shape + b"cnumpy\ndtype\nU" + bytes([len(dtype)]) + dtype + b"\x85R\x89"
+            b"U" + bytes([len(data)]) + data + b"tbs.")
+    # fmt: on
+
+
+def test_arrays_that_are_no_larger_than_their_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "x.pkl"
+    path.write_bytes(raw_array(b"K\x01\x85"))
+    assert read_tensors(path)["a"].shape == (1,)
+    for shape in (b"J\x00\x00\x00\x10\x85", b"J\x00\x00\x00\x10J\x00\x00\x00\x10\x86", b"J\xff\xff\xff\xff\x85"):
+        path.write_bytes(raw_array(shape))
+        refusal(path)
+    for dtype in (b"V99999999", b"S4", b"U1", b"O8", b"M8[s]"):
+        path.write_bytes(raw_array(b"K\x01\x85", dtype))
+        assert "only numbers" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02}r\xff\xff\xff\x7f.",  # a memo of 2^31 places
+        b"\x80\x02}X\xff\xff\xff\x7fabc.",  # a string of 2 GB
+        b"\x80\x05\x96\x00\x00\x00\x00\x00\x01\x00\x00abc.",  # a bytearray of 1 TB
+        b"\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\x7f}.",  # a frame of 8 EB
+    ],
+)
+def test_small_pickles_that_ask_for_much_memory(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.pkl"
+    path.write_bytes(content)
+    refusal(path)
+
+
+def test_repeated_encoding_cannot_fill_the_memory(tmp_path: Path) -> None:
+    text = b"X" + struct.pack("<I", 10**5) + b"a" * 10**5
+    again = b"c_codecs\nencode\nh\x00U\x06latin1\x86R"
+    path = tmp_path / "x.pkl"
+    path.write_bytes(b"\x80\x02(" + text + b"q\x00" + again * 3000 + b"t.")
+    assert "more memory" in refusal(path)
+
+
+def rewritten(path: Path, change: Callable[[str, bytes], bytes], *, compression: int = zipfile.ZIP_STORED) -> None:
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, change(name, content))
+
+
+def test_tensors_larger_than_their_storage(tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    pickled = {"numel": (b"K\x08tq", b"M\xff\xfftq"), "shape": (b"K\x08\x85", b"M\xff\xff\x85")}
+    for old, new in pickled.values():
+        torch.save({"a": torch.arange(8.0)}, path)
+
+        def change(name: str, content: bytes, old: bytes = old, new: bytes = new) -> bytes:
+            assert not name.endswith("data.pkl") or old in content
+            return content.replace(old, new) if name.endswith("data.pkl") else content
+
+        rewritten(path, change)
+        refusal(path)
+    torch.save({"a": torch.zeros(1).expand(10**9)}, path)
+    assert "does not lie in its storage" in refusal(path)
+
+
+def test_old_files_whose_tensors_are_larger_than_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    torch.save({"a": torch.arange(8.0)}, path, _use_new_zipfile_serialization=False)
+    content = path.read_bytes()
+    changed = content.replace(b"K\x08N", b"J\x00\x00\x00\x70N")  # of the storage
+    assert changed != content
+    path.write_bytes(changed)
+    assert "larger than the file" in refusal(path)
+
+
+def test_zip_bombs_and_zips_that_are_no_checkpoints(tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    torch.save(tensors(), path)
+    rewritten(path, lambda name, content: content + bytes(10**6), compression=zipfile.ZIP_DEFLATED)
+    assert "compressed" in refusal(path)
+    torch.save(tensors(), path)
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "a") as archive:
+        warnings.simplefilter("ignore")
+        archive.writestr(archive.namelist()[0], b"again")
+    assert "overlap" in refusal(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    assert "not a checkpoint" in refusal(path)
+
+
+def test_changed_weights_in_a_zip_are_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    torch.save(tensors(), path)
+    content = bytearray(path.read_bytes())
+    place = bytes(content).index(ARRAYS["a.weight"].tobytes())
+    content[place + 9] ^= 1
+    path.write_bytes(content)
+    assert "checksum" in refusal(path)
+
+
+@pytest.mark.parametrize("name", ["x.pth", "x.pkl", "x.safetensors", "old.pth"])
+def test_truncated_files(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if name.endswith(".pth"):
+        torch.save(tensors(), path, _use_new_zipfile_serialization=not name.startswith("old"))
+    elif name.endswith(".pkl"):
+        path.write_bytes(pickle.dumps(ARRAYS))
+    else:
+        save_file(tensors(), path)
+    content = path.read_bytes()
+    for length in {1, 2, 9, len(content) // 2, len(content) - 1}:
+        path.write_bytes(content[:length])
+        refusal(path)
+    if not name.startswith("old"):
+        path.write_bytes(content + b"}.")  # something follows
+        if name != "x.pth":  # a zip may be followed by a comment
+            refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "empty"),
+        (b"<!DOCTYPE html><html>404</html>", "not a checkpoint"),
+        (b"\x89PNG\r\n\x1a\n0000", "not a checkpoint"),
+        (bytes(100), "not a checkpoint"),
+        (pickle.dumps([1, 2]), "holds no weights"),
+        (pickle.dumps({}), "holds no weights"),
+        (pickle.dumps({"model": {"a": "text"}}), "'a' is a str"),
+        (pickle.dumps({"epoch": 3}), "'epoch' is a int"),
+        (pickle.dumps({3: ARRAYS["a.bias"]}), "holds no weights"),
+    ],
+)
+def test_what_is_no_checkpoint(tmp_path: Path, content: bytes, expected: str) -> None:
+    path = tmp_path / "x.pth"
+    path.write_bytes(content)
+    assert expected in refusal(path)
+
+
+def test_missing_files_and_folders(tmp_path: Path) -> None:
+    assert "no such file" in refusal(tmp_path / "nothing.pth")
+    assert "no such file" in refusal(tmp_path)
