@@ -1,4 +1,4 @@
-"""Compare our numbers with references that the original implementations computed, and print the table of docs/parity.md.
+"""Compare our numbers with those of the original implementations, and print the table of docs/parity.md.
 
     python scripts/parity_table.py PARITY
 

@@ -20,7 +20,7 @@ class Strict(BaseModel):
 
 
 class SemanticNetwork(Strict):
-    """The numbers that `pointrend.models.semantic_pointrend` takes, by the same names, but for the number of classes."""
+    """The numbers that `pointrend.models.semantic_pointrend` takes, but for the number of classes."""
 
     backbone: str = "resnet50c"
     fpn_channels: int = Field(256, ge=1)
