@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -102,11 +103,27 @@ def test_another_seed_gives_other_weights(scenes: Path, tiny_settings: list[str]
     assert any(not torch.equal(a[key], b[key]) for key in a)
 
 
-def test_resume_refuses_other_settings(scenes: Path, tiny_settings: list[str], tmp_path: Path) -> None:
+def test_resume_refuses_other_settings_and_leaves_the_run_alone(
+    scenes: Path, tiny_settings: list[str], tmp_path: Path
+) -> None:
     settings = [*tiny_settings, "train.iterations=4"]
     run(scenes, tmp_path, settings, stop_after=2)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     with pytest.raises(CheckpointError, match=r"other settings \(optim.lr\)"):
         run(scenes, tmp_path, [*settings, "optim.lr=1e-4"], resume=True)
+    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    run(scenes, tmp_path, settings, resume=True)  # as the message advises
+
+
+def test_a_training_that_diverges_keeps_the_last_good_checkpoint(
+    scenes: Path, tiny_settings: list[str], tmp_path: Path
+) -> None:
+    settings = [*tiny_settings, "train.iterations=40", "train.log_every=40", "train.save_every=1", "optim.lr=1e30"]
+    with pytest.raises(FloatingPointError, match="try a lower"):
+        run(scenes, tmp_path, [*settings, "train.eval_every=40", "optim.clip_norm=0", "optim.warmup=0"])
+    for path in tmp_path.glob("last.*"):
+        state = torch.load(path, weights_only=True)["network"] if path.suffix == ".pt" else load_file(path)
+        assert all(value.isfinite().all() for value in state.values()), path
 
 
 def test_binary_model_trains_with_one_logit(scenes: Path, tiny_settings: list[str], tmp_path: Path) -> None:
@@ -171,3 +188,42 @@ def test_a_finished_run_is_not_overwritten(trained: Outcome, scenes: Path, capsy
     assert train_command(scenes, trained.model.parent) == 2
     assert "--resume" in capsys.readouterr().err
     assert trained.model.read_bytes() == before
+
+
+def test_a_device_that_is_not_there_is_one_line(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = "mps" if torch.cuda.is_available() else "cuda"
+    assert train_command(scenes, tmp_path / "run", "--set", f"train.accelerator={missing}") != 0
+    printed = capsys.readouterr().err.strip().splitlines()
+    assert f"train.accelerator={missing}" in printed[-1]
+    assert "Traceback" not in "".join(printed)
+
+
+def test_without_the_extra_the_install_command_is_said(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    assert train_command(scenes, tmp_path / "run") != 0
+    assert "pip install 'pointrend[train]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["nothing", "DATA"], "no model is called"),
+        (["MODEL", "DATA/missing"], "no such folder"),
+        (["MODEL", "DATA", "--layout", "fodler"], "did you mean 'folder'"),
+        (["MODEL", "DATA", "--points", "0"], "at least 1"),
+        (["MODEL", "DATA", "--device", "foo"], "not a device"),
+        (["MODEL", "DATA", "--boundary-share", "7"], "boundary-share"),
+    ],
+)
+def test_wrong_use_of_eval_is_one_line(
+    trained: Outcome, scenes: Path, arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = {"MODEL": str(trained.model), "DATA": str(scenes / "val"), "DATA/missing": str(scenes / "missing")}
+    assert command("eval", *(places.get(a, a) for a in arguments)) == 2
+    printed = capsys.readouterr().err
+    assert expected in printed
+    assert len(printed.strip().splitlines()) == 1

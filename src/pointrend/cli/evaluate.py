@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pointrend.cli.errors import WRONG_USAGE, one_line_errors
+from pointrend.cli.train import require_training_extra
+
 if TYPE_CHECKING:
     from rich.table import Table
 
     from pointrend.evaluate import Evaluation
 
-ROWS = ("coarse", "pointrend")
 MEANS = {
     "miou": "mIoU",
     "mean_accuracy": "mean acc",
@@ -47,26 +49,29 @@ def evaluate(
         int | None, typer.Option(help="Points of a subdivision step, instead of the model's own.")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Subdivision steps, instead of the model's own.")] = None,
-    boundary_share: Annotated[float, typer.Option(help="Width of boundary bands, a share of the diagonal.")] = 0.005,
+    boundary_share: Annotated[
+        float, typer.Option(min=1e-6, max=0.5, help="Width of boundary bands, a share of the diagonal.")
+    ] = 0.005,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many images.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Score a model on a split, before rendering (coarse) and after (pointrend), in percent."""
+    require_training_extra()
     from rich.console import Console
 
+    from pointrend.cli.predict import make_predictor
     from pointrend.cli.progress import counting
     from pointrend.data import ensure_sound, find_samples
-    from pointrend.evaluate import check_classes
+    from pointrend.evaluate import ROWS, check_classes
     from pointrend.evaluate import evaluate as run
-    from pointrend.predict import Predictor
-    from pointrend.zoo import load_model
 
     errors = Console(stderr=True)
-    loaded = load_model(model, device=device)
-    samples = find_samples(data, layout=layout or fitting_layout(data, loaded.spec.layout), split=split)
-    check_classes(tuple(c.name for c in loaded.spec.classes), samples)
-    predictor = Predictor(loaded, size=size, num_points=points, steps=steps, device=device)
+    predictor = make_predictor(model, device=device, size=size, points=points, steps=steps)
+    spec = predictor.spec
+    with one_line_errors(code=WRONG_USAGE):
+        samples = find_samples(data, layout=layout or fitting_layout(data, spec.layout), split=split)
+        check_classes(tuple(c.name for c in spec.classes), samples)
     with counting("{}", console=errors) as progress:
         ensure_sound(samples, progress=lambda done, total: progress("checking files", done, total))
         result = run(
@@ -77,13 +82,13 @@ def evaluate(
             progress=lambda done, total: progress("evaluating", done, total),
         )
     if as_json:
-        json.dump({"model": loaded.spec.name, "data": str(data), **result.to_dict()}, sys.stdout, indent=1)
+        json.dump({"model": spec.name, "data": str(data), **result.to_dict()}, sys.stdout, indent=1)
         print()
         return
     console = Console()
-    console.print(f"{loaded.spec.name} on {data}: {result.num_images} images, percent", highlight=False, soft_wrap=True)
-    console.print(_class_table(result))
-    console.print(_mean_table(result))
+    console.print(f"{spec.name} on {data}: {result.num_images} images, percent", highlight=False, soft_wrap=True)
+    console.print(_class_table(result, ROWS))
+    console.print(_mean_table(result, ROWS))
 
 
 def fitting_layout(data: Path, layout: str | None) -> str | None:
@@ -94,18 +99,18 @@ def fitting_layout(data: Path, layout: str | None) -> str | None:
     return layout if (data / "images").is_dir() and (data / "labels").is_dir() and not described else None
 
 
-def _mean_table(result: Evaluation) -> Table:
+def _mean_table(result: Evaluation, rows: tuple[str, ...]) -> Table:
     table = _table("mean", list(MEANS.values()))
-    for row in ROWS:
+    for row in rows:
         scores = getattr(result, row)
         table.add_row(row, *(f"{getattr(scores, key):.2f}" for key in MEANS))
     return table
 
 
-def _class_table(result: Evaluation) -> Table:
-    table = _table("class", [f"{name}\n{row}" for name in PER_CLASS.values() for row in ROWS])
+def _class_table(result: Evaluation, rows: tuple[str, ...]) -> Table:
+    table = _table("class", [f"{name}\n{row}" for name in PER_CLASS.values() for row in rows])
     for index, name in enumerate(result.class_names):
-        pair = [getattr(result, row).per_class[index] for row in ROWS]
+        pair = [getattr(result, row).per_class[index] for row in rows]
         table.add_row(name, *(_number(getattr(scores, key)) for key in PER_CLASS for scores in pair))
     return table
 

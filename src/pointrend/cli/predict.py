@@ -78,7 +78,7 @@ def predict(
         def downloading(name: str, done: int, total: int | None) -> None:
             status.update(f"Downloading {name}: {done / 1e6:.0f}{f' of {total / 1e6:.0f}' if total else ''} MB ...")
 
-        predictor = _predictor(model, device=device, size=size, points=points, steps=steps, progress=downloading)
+        predictor = make_predictor(model, device=device, size=size, points=points, steps=steps, progress=downloading)
         with one_line_errors(code=WRONG_USAGE):
             out.mkdir(parents=True, exist_ok=True)
     records = _predict_all(predictor, photos, out, explain=explain, console=console)
@@ -106,9 +106,16 @@ class Record:
         return {"photo": self.photo, "files": [str(file) for file in self.files], **(self.summary or {})}
 
 
-def _predictor(
-    model: str, *, device: str, size: int | None, points: int | None, steps: int | None, progress: Progress
+def make_predictor(
+    model: str,
+    *,
+    device: str,
+    size: int | None,
+    points: int | None,
+    steps: int | None,
+    progress: Progress | None = None,
 ) -> Predictor:
+    """A predictor by a command's options; ends the program with one line, wrong usage or failed, where they are bad."""
     from pointrend.predict import Predictor
     from pointrend.zoo.load import UnknownModelError, available_device, load_model
 

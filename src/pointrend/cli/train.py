@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pointrend.cli.errors import WRONG_USAGE, one_line_errors
+
+
+def require_training_extra() -> None:
+    """Say what to install before anything else is done.
+
+    Raises:
+        ImportError: with the command.
+    """
+    for module in ("lightning_fabric", "tensorboard", "torchmetrics"):
+        try:
+            import_module(module)
+        except ImportError as error:
+            raise ImportError(f"training and evaluation need {module}: pip install 'pointrend[train]'") from error
 
 
 def train(
@@ -18,7 +32,9 @@ def train(
     set_: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="Change a setting, e.g. train.iterations=2000. May be repeated."
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a setting, e.g. train.iterations=2000. May be repeated. All are in OUT/recipe.yaml.",
         ),
     ] = None,
     resume: Annotated[
@@ -30,6 +46,7 @@ def train(
     Writes OUT/best.safetensors (by mIoU on val) and OUT/last.safetensors, which `predict` and `eval` take as MODEL,
     and OUT/log.csv and OUT/tensorboard. Stop with Ctrl-C and go on with --resume.
     """
+    require_training_extra()
     from rich.console import Console
 
     from pointrend.cli.progress import counting

@@ -23,7 +23,7 @@ def load_imagenet_weights(backbone: Backbone, name: str) -> None:
             name, features_only=True, out_indices=backbone.model.feature_info.out_indices, pretrained=True
         )
     except (RuntimeError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = " ".join(str(error).split())[:200]
         raise RecipeError(
             f"{name}: its ImageNet weights could not be had ({reason}); --set model.weights=none starts without"
         ) from error

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +27,7 @@ from pointrend.train.initial import load_imagenet_weights
 from pointrend.train.log import RunLog, TrainingProgress
 from pointrend.train.objective import SemanticLosses, SemanticObjective
 from pointrend.train.optim import build_optimizer, lr_factor, set_lr
-from pointrend.train.recipe import Recipe, different_keys, from_yaml, to_yaml
+from pointrend.train.recipe import Recipe, RecipeError, TrainSettings, different_keys, from_yaml, to_yaml
 from pointrend.zoo.modelfile import Model, build, save_model
 from pointrend.zoo.spec import ModelSpec, SemanticArchitecture, num_logits
 
@@ -63,9 +65,14 @@ def train(
         out: the run's folder.
         resume: go on from `out/last.pt`, exactly as if there had been no interruption.
         stop_after: stop, resumably, when so many iterations are done.
+
+    Raises:
+        RecipeError: the device does not exist here, or there are no weights to start from.
+        CheckpointError: nothing to resume from, or it was made with other settings; the run is left as it was.
+        FloatingPointError: the loss or the weights are no longer finite; the last good checkpoint is kept.
     """
     settings = recipe.train
-    fabric = Fabric(accelerator=settings.accelerator, devices=settings.devices, precision=settings.precision)
+    fabric = _fabric(settings)
     fabric.launch()
     torch.manual_seed(settings.seed)
     spec = model_spec(recipe, train_samples)
@@ -78,6 +85,8 @@ def train(
     run = _Run(fabric, recipe, spec, network, optimizer, out, val_samples)
     if resume:
         run.restore(load_checkpoint(out / RESUME_FILE))
+    if fabric.is_global_zero:
+        write_atomically(out / "recipe.yaml", to_yaml(recipe).encode())
     end = min(settings.iterations, stop_after or settings.iterations)
 
     objective = fabric.setup_module(_objective(network, recipe, train_samples))
@@ -85,9 +94,12 @@ def train(
     assert not isinstance(stepper, tuple)  # one in, one out
     batches = _batches(recipe, train_samples, fabric, start=run.iteration)
     log = RunLog(out) if fabric.is_global_zero else None
-    with TrainingProgress(
-        settings.iterations, run.iteration, log_every=settings.log_every, enabled=fabric.is_global_zero
-    ) as progress:
+    with (
+        closing(log) if log else nullcontext(),
+        TrainingProgress(
+            settings.iterations, run.iteration, log_every=settings.log_every, enabled=fabric.is_global_zero
+        ) as progress,
+    ):
         clock = _Clock(settings.batch_size)
         while run.iteration < end:
             rate = set_lr(optimizer, lr_factor(run.iteration, settings.iterations, recipe.optim))
@@ -103,26 +115,22 @@ def train(
             run.step_done()
 
             clock.tick()
-            if run.iteration % settings.log_every == 0 or run.iteration == end:
+            done = run.iteration
+            evaluates = val_samples is not None and (done % settings.eval_every == 0 or done == settings.iterations)
+            saves = evaluates or done % settings.save_every == 0 or done == end
+            if saves or done % settings.log_every == 0:
                 numbers = _numbers(losses, rate, clock)
-                if not math.isfinite(numbers["loss"]):
-                    raise FloatingPointError(
-                        f"the loss is {numbers['loss']} at iteration {run.iteration}: "
-                        "try a lower optim.lr, or optim.clip_norm=1"
-                    )
-                progress.update(run.iteration, numbers)
+                _check_finite(numbers["loss"], done)
+                progress.update(done, numbers)
                 if log:
-                    log.write(run.iteration, numbers)
-            last = run.iteration == end
-            if val_samples is not None and (run.iteration % settings.eval_every == 0 or last):
+                    log.write(done, numbers)
+            if evaluates:
                 scores = run.evaluate(progress.note)
                 if log:
-                    log.write(run.iteration, scores)
+                    log.write(done, scores)
                 clock.reset()
-            if run.iteration % settings.save_every == 0 or last:
+            if saves:
                 run.save()
-    if log:
-        log.close()
     best = out / BEST_MODEL
     return Outcome(run.iteration, best if best.exists() else out / LAST_MODEL, run.evaluation)
 
@@ -152,8 +160,6 @@ class _Run:
         self.evaluation: Evaluation | None = None
         decay = recipe.optim.ema
         self.average = averaged(network, decay) if decay else None
-        if fabric.is_global_zero:
-            write_atomically(out / "recipe.yaml", to_yaml(recipe).encode())
 
     @property
     def result(self) -> SemanticPointRend:
@@ -174,9 +180,9 @@ class _Run:
         scores: dict[str, float] = {}
         if self.fabric.is_global_zero:
             assert self.val_samples is not None
-            predictor = Predictor(Model(self.result, self.spec), device=self.fabric.device)
+            # A copy, because a predictor changes its network's mode and memory format.
+            predictor = Predictor(Model(copy.deepcopy(self.result), self.spec), device=self.fabric.device)
             self.evaluation = evaluate(predictor, self.val_samples, limit=self.recipe.train.eval_images)
-            self.network.train()
             for row in ("coarse", "pointrend"):
                 values = getattr(self.evaluation, row)
                 for metric in ("miou", "boundary_iou", "boundary_f", "pixel_accuracy"):
@@ -192,6 +198,9 @@ class _Run:
         return scores
 
     def save(self) -> None:
+        """Write what a resumption needs, and the result so far; never over a good one when the weights went bad."""
+        if not all(bool(parameter.isfinite().all()) for parameter in self.network.parameters()):
+            _check_finite(math.nan, self.iteration)
         if self.fabric.is_global_zero:
             state = TrainingState(
                 recipe=to_yaml(self.recipe),
@@ -302,6 +311,24 @@ def _batches(recipe: Recipe, samples: SampleSet, fabric: Fabric, *, start: int) 
     layout = torch.channels_last if settings.channels_last else torch.contiguous_format
     for images, labels in loader:
         yield images.to(fabric.device, memory_format=layout), labels.to(fabric.device)
+
+
+def _check_finite(loss: float, iteration: int) -> None:
+    if not math.isfinite(loss):
+        raise FloatingPointError(
+            f"the loss is {loss} at iteration {iteration}: try a lower optim.lr, or optim.clip_norm=1"
+        )
+
+
+def _fabric(settings: TrainSettings) -> Fabric:
+    try:
+        return Fabric(accelerator=settings.accelerator, devices=settings.devices, precision=settings.precision)
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise RecipeError(
+            f"train.accelerator={settings.accelerator} with train.devices={settings.devices} and "
+            f"train.precision={settings.precision} is not available here ({reason})"
+        ) from error
 
 
 def _step_seed(seed: int, iteration: int, rank: int) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
 
 from pointrend.zoo.spec import InputSpec, SemanticNetwork, Strict, TestSpec
 
@@ -35,15 +35,22 @@ class DataSettings(Strict):
 class AugmentSettings(Strict):
     """The published augmentations; see `pointrend.data.transforms.train_transform`."""
 
-    crop: tuple[int, int] = Field((512, 1024), description="H, W")
+    crop: tuple[PositiveInt, PositiveInt] = Field((512, 1024), description="H, W")
     base_scale: float = Field(1.0, gt=0, description="images are resized by this times a random scale")
     base_short: int | None = Field(None, ge=1, description="images are resized to this shortest edge before that")
-    scale: tuple[float, float] = Field((0.5, 2.0), description="the range of the random scale")
+    scale: tuple[PositiveFloat, PositiveFloat] = Field((0.5, 2.0), description="the range of the random scale")
     max_class_share: float = Field(0.75, gt=0, le=1, description="no class has more of a crop; 1 turns it off")
     flip: float = Field(0.5, ge=0, le=1)
     photometric: bool = True
     rotate: float = Field(0.0, ge=0, le=180, description="degrees to either side")
     grayscale: float = Field(0.0, ge=0, le=1)
+
+    @field_validator("scale")
+    @classmethod
+    def _ascending(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if scale[0] > scale[1]:
+            raise ValueError("expected the smaller scale first")
+        return scale
 
 
 class LossSettings(Strict):
@@ -142,7 +149,10 @@ def explain(error: ValidationError) -> str:
 
 def unknown_key(key: str) -> str:
     """One line for a key that no recipe has."""
-    near = difflib.get_close_matches(key, all_keys(), n=1, cutoff=0.0)
+    inside = [name for name in all_keys() if name.startswith(f"{key}.")]
+    if inside:
+        return f"{key} is a section; its settings are {', '.join(inside)}"
+    near = difflib.get_close_matches(key, [*Recipe.model_fields, *all_keys()], n=1, cutoff=0.0)
     return f"there is no setting {key}; the nearest is {near[0]}"
 
 

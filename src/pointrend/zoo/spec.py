@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
 
 from pointrend.data.classes import ClassInfo
 
@@ -30,7 +30,7 @@ class SemanticNetwork(Strict):
     point_depth: int = Field(3, ge=0)
     coarse_every_layer: bool = True
     point_normalize: bool = False
-    fine_strides: tuple[Literal[4, 2], ...] = (4,)
+    fine_strides: tuple[Literal[4]] | tuple[Literal[4], Literal[2]] = (4,)
     padding: Literal["zeros", "border"] = "zeros"
     stride_in_1x1: bool = False
 
@@ -45,7 +45,7 @@ class InputSpec(Strict):
     """How pixels become the network's input: `(pixel - mean) / std` for pixels of 0 to 255, in this channel order."""
 
     mean: Triple = (123.675, 116.28, 103.53)
-    std: Triple = (58.395, 57.12, 57.375)
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (58.395, 57.12, 57.375)
     channels: Literal["rgb", "bgr"] = "rgb"
 
 

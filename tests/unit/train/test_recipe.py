@@ -64,7 +64,12 @@ def test_set_reads_yaml(text: str, key: str, value: object) -> None:
         ("train.iterations=0", "train.iterations"),
         ("train.iterations=many", "got 'many'"),
         ("augment.crop=[1", "not a YAML value"),
-        ("train=5", "there is no setting train"),
+        ("train=5", "train is a section; its settings are train.iterations, "),
+        ("trian.iterations=5", "the nearest is train.iterations"),
+        ("augment.crop=[0, 64]", "augment.crop"),
+        ("augment.scale=[2, 0.5]", "augment.scale"),
+        ("model.fine_strides=[2]", "model.fine_strides"),
+        ("input.std=[0, 1, 1]", "input.std"),
     ],
 )
 def test_wrong_settings_are_named_in_one_line(override: str, expected: str) -> None:
@@ -78,6 +83,13 @@ def test_wrong_key_in_a_file_names_the_nearest(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("optim:\n  momentun: 0.8\n")
     with pytest.raises(RecipeError, match=r"no setting optim.momentun; the nearest is optim.momentum"):
+        load_recipe(str(path))
+
+
+def test_wrong_section_in_a_file_names_the_nearest(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("trian: {iterations: 5}\n")
+    with pytest.raises(RecipeError, match=r"no setting trian; the nearest is train$"):
         load_recipe(str(path))
 
 
