@@ -14,8 +14,9 @@ from torch import Tensor
 
 from pointrend.core import SubdivisionStep, labels_of, uncertainty
 from pointrend.files import atomic_path
+from pointrend.inputs import to_pixels
 from pointrend.predict import Dense, Predictor
-from pointrend.results import SOFTWARE
+from pointrend.results import SOFTWARE, SemanticResult
 from pointrend.viz import is_background
 
 if TYPE_CHECKING:
@@ -52,14 +53,23 @@ class Rendering:
     """(H, W), the result."""
 
 
-def save_explanation(predictor: Predictor, pixels: np.ndarray, path: Path) -> None:
-    """Draw `explain(predictor, pixels)` to a PNG, atomically."""
-    figure = explain(predictor, pixels)
+def predict_and_keep(predictor: Predictor, path: Path) -> tuple[SemanticResult, Rendering]:
+    """What `predictor(path)` gives, and the rendering it came from, which `explain` takes."""
+    pixels = to_pixels(path)
+    rendering = render(predictor, pixels)
+    return predictor.result(torch.from_numpy(rendering.labels), pixels, path), rendering
+
+
+def save_explanation(
+    predictor: Predictor, pixels: np.ndarray, path: Path, *, rendering: Rendering | None = None
+) -> None:
+    """Draw `explain(predictor, pixels, rendering=rendering)` to a PNG, atomically."""
+    figure = explain(predictor, pixels, rendering=rendering)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": SOFTWARE})
 
 
-def explain(predictor: Predictor, pixels: np.ndarray) -> Figure:
+def explain(predictor: Predictor, pixels: np.ndarray, *, rendering: Rendering | None = None) -> Figure:
     """A matplotlib figure of how an image was rendered, zoomed into the window where rendering changed most.
 
     Panels: the photograph with the window marked; the coarse labels, cell by cell; for each step the upsampled labels
@@ -68,10 +78,11 @@ def explain(predictor: Predictor, pixels: np.ndarray) -> Figure:
     Args:
         predictor: its settings are used.
         pixels: (H, W, 3) uint8 RGB.
+        rendering: of `pixels` by `predictor`, if it is there already.
     """
     from matplotlib.figure import Figure
 
-    rendering = render(predictor, pixels)
+    rendering = rendering or render(predictor, pixels)
     dense, coarse = rendering.dense, rendering.dense.output.coarse
     columns = math.ceil((len(rendering.steps) + 4) / 2)
     figure = Figure(dpi=130, layout="constrained")

@@ -95,11 +95,16 @@ class Predictor:
         pixels = to_pixels(image, channels=channels)
         dense = self.dense(pixels)
         labels = self.image_labels(self.rendered_logits(dense), dense)
+        return self.result(labels, pixels, Path(image) if isinstance(image, (str, Path)) else None)
+
+    def result(self, labels: Tensor, pixels: np.ndarray, path: Path | None) -> SemanticResult:
+        """Labels (H, W) of an image (H, W, 3) with what the model says of its classes."""
+        array: np.ndarray = labels.cpu().numpy()
         return SemanticResult(
-            labels=labels.cpu().numpy().astype(np.uint8 if len(self.spec.classes) <= 256 else np.uint16),
+            labels=array.astype(np.uint8 if len(self.spec.classes) <= 256 else np.uint16),
             classes=self.spec.classes,
             image=pixels,
-            path=Path(image) if isinstance(image, (str, Path)) else None,
+            path=path,
         )
 
     def compare(self, pixels: np.ndarray) -> tuple[Tensor, Tensor]:

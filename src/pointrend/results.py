@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from pointrend.data.classes import ClassInfo
+from pointrend.data.images import pixel_limit
 from pointrend.files import atomic_path, write_atomically
 from pointrend.viz import draw_overlay
 
@@ -93,10 +94,12 @@ class SemanticResult:
         labels, overlay, summary = paths = [Path(out_dir) / f"{stem}{suffix}" for suffix in OUTPUT_SUFFIXES]
         if self.path is not None and self.path.resolve() in {path.resolve() for path in paths}:
             raise ValueError(f"{self.path}: the result would replace the photograph; choose another folder or stem")
+        text = json.dumps({"software": SOFTWARE, **self.summary()}, indent=2, ensure_ascii=False) + "\n"
+        # Bytes of a file name that are not UTF-8 are lone surrogates in Python; this writes them as JSON escapes.
+        content = text.encode(errors="backslashreplace")
         _save_png(self.label_image(), labels)
         _save_png(self.overlay(), overlay)
-        content = {"software": SOFTWARE, **self.summary()}
-        write_atomically(summary, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+        write_atomically(summary, content)
         return paths
 
 
@@ -106,7 +109,7 @@ def is_ours(path: Path) -> bool:
         if path.suffix.lower() == ".json":
             content = json.loads(path.read_bytes())
             return isinstance(content, dict) and content.get("software") == SOFTWARE
-        with Image.open(path) as image:
+        with pixel_limit(), Image.open(path) as image:
             return image.format == "PNG" and image.info.get("Software") == SOFTWARE
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return False

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pointrend.explain import choose_window, explain, render, save_explanation
+from pointrend.explain import choose_window, explain, predict_and_keep, render, save_explanation
 from pointrend.predict import Predictor
 from pointrend.results import is_ours
 from pointrend.zoo.modelfile import Model
@@ -99,6 +99,28 @@ def test_maps_of_every_resolution_lie_in_one_frame(color_model: MakeModel) -> No
         y = top + (rows.mean() + 0.5) * (bottom - top) / green.shape[0]
         assert abs(x - 121) < 1
         assert abs(y - 101) < 1
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+def test_a_kept_rendering_is_the_prediction_and_is_not_made_again(
+    color_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    predictor = Predictor(color_model(shortest=96, pad_multiple=32, num_points=500), steps=steps)
+    path = tmp_path / "photo.png"
+    Image.fromarray(spot(96, 130, 50, 60, 20)).save(path)
+    expected = predictor(path)
+    result, rendering = predict_and_keep(predictor, path)
+    assert np.array_equal(result.labels, expected.labels)
+    assert result.labels.dtype == expected.labels.dtype
+    assert np.array_equal(result.image, expected.image)
+    assert (result.classes, result.path) == (expected.classes, expected.path)
+    found = titles(explain(predictor, result.image))
+
+    def again(*arguments: object) -> None:
+        raise AssertionError("the network ran again")
+
+    monkeypatch.setattr(Predictor, "dense", again)
+    assert titles(explain(predictor, result.image, rendering=rendering)) == found
 
 
 def test_it_is_saved_whole_or_not_at_all(

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +74,15 @@ def test_save_writes_three_files_that_can_be_read(tmp_path: Path) -> None:
     assert all(is_ours(p) for p in paths)
 
 
+def test_a_name_that_is_not_utf_8_can_be_saved(tmp_path: Path) -> None:
+    path = tmp_path / "in" / os.fsdecode(b"caf\xe9.jpg")
+    result = make_result(path)
+    paths = result.save(tmp_path, stem="cafe")
+    assert json.loads(paths[2].read_bytes()) == {"software": "pointrend", **result.summary()}
+    assert "Füße" in paths[2].read_text(encoding="utf-8")
+    assert is_ours(paths[2])
+
+
 def test_names_can_be_given(tmp_path: Path) -> None:
     assert make_result().save(str(tmp_path))[0] == tmp_path / "image.png"
     assert make_result().save(tmp_path, stem="a.b")[0] == tmp_path / "a.b.png"
@@ -122,6 +133,14 @@ def test_files_of_others_are_not_ours(tmp_path: Path) -> None:
     for path in tmp_path.iterdir():
         assert not is_ours(path)
     assert not is_ours(tmp_path / "missing.png")
+
+
+def test_a_large_file_is_looked_at_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_result().save(tmp_path)[0]
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)  # Pillow warns of this file's 600
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert is_ours(path)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 200), (200, 1)])

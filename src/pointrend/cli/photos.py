@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 
 from pointrend.cli.errors import describe
-from pointrend.data.images import IMAGE_SUFFIXES
+from pointrend.data.images import PHOTO_SUFFIXES
 from pointrend.results import is_ours
 
 Problem = tuple[str, str]
@@ -18,8 +18,8 @@ Problem = tuple[str, str]
 def find_photos(arguments: Iterable[str]) -> tuple[list[Path], list[Problem]]:
     """The files that arguments name, each once, in order, and what could not be found.
 
-    A folder gives the images in it, but neither its subfolders nor pictures that pointrend wrote. A pattern that the
-    shell left alone is expanded. What does not exist is returned as it is: reading it says so.
+    A folder gives the images in it, but neither its subfolders, nor hidden files, nor pictures that pointrend wrote. A
+    pattern that the shell left alone is expanded. What does not exist is returned as it is: reading it says so.
     """
     problems: list[Problem] = []
     found: dict[Path, Path] = {}
@@ -35,10 +35,11 @@ def find_photos(arguments: Iterable[str]) -> tuple[list[Path], list[Problem]]:
 def _expanded(argument: str) -> Iterator[Path]:
     path = Path(argument)
     if path.is_dir():
-        images = [p for p in sorted(path.iterdir()) if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
-        photos = [p for p in images if not is_ours(p)]
+        images = [p for p in sorted(path.iterdir()) if p.suffix.lower() in PHOTO_SUFFIXES and p.is_file()]
+        # macOS leaves a hidden ._a.jpg, which is no image, beside a.jpg.
+        photos = [p for p in images if not p.name.startswith(".") and not is_ours(p)]
         if not photos:
-            known = ", ".join(sorted(IMAGE_SUFFIXES))
+            known = ", ".join(sorted(PHOTO_SUFFIXES))
             raise ValueError(f"{path}: there is no photograph in this folder (looked for {known})")
         yield from photos
     elif not path.exists() and glob.has_magic(argument):

@@ -83,7 +83,8 @@ def predict(
             out.mkdir(parents=True, exist_ok=True)
     records = _predict_all(predictor, photos, out, explain=explain, console=console)
     if as_json:
-        print(json.dumps([record.to_dict() for record in records], indent=2, ensure_ascii=False))
+        # All in ASCII: it reaches the reading program whatever the terminal's encoding, and whatever a file's name.
+        print(json.dumps([record.to_dict() for record in records], indent=2))
     else:
         _print_summary(records, out)
     if any(record.error for record in records):
@@ -166,14 +167,17 @@ def _predict_one(
 
     suffixes = (*OUTPUT_SUFFIXES, EXPLAIN_SUFFIX) if explain else OUTPUT_SUFFIXES
     check_targets(photo, [out / f"{stem}{suffix}" for suffix in suffixes], inputs)
-    result = predictor(photo)
-    files = result.save(out, stem=stem)
     if explain:
-        from pointrend.explain import save_explanation
+        from pointrend.explain import predict_and_keep, save_explanation
 
+        result, rendering = predict_and_keep(predictor, photo)
+        files = result.save(out, stem=stem)
         path = out / f"{stem}{EXPLAIN_SUFFIX}"
-        save_explanation(predictor, result.image, path)
+        save_explanation(predictor, result.image, path, rendering=rendering)
         files.append(path)
+    else:
+        result = predictor(photo)
+        files = result.save(out, stem=stem)
     return Record(str(photo), files=tuple(files), summary=result.summary())
 
 
@@ -184,11 +188,17 @@ def _with_photo(photo: Path, message: str) -> str:
 def _print_summary(records: list[Record], out: Path) -> None:
     done = [record for record in records if record.error is None]
     for record in done[:LISTED]:
-        print(f"{record.photo} -> {', '.join(file.name for file in record.files)}")
+        _say(f"{record.photo} -> {', '.join(file.name for file in record.files)}")
         classes = (record.summary or {})["classes"]
         shares = [f"{c['name']} {100 * c['share']:.1f} %" for c in classes[:6]]
-        print(f"  {', '.join(shares)}{', ...' if len(classes) > 6 else ''}")
+        _say(f"  {', '.join(shares)}{', ...' if len(classes) > 6 else ''}")
     if len(done) > LISTED:
-        print(f"... and {len(done) - LISTED} more")
+        _say(f"... and {len(done) - LISTED} more")
     where = f"; the results are in {out}" if done else "; nothing was written"
-    print(f"{len(done)} of {len(records)} done{where}", file=sys.stdout)
+    _say(f"{len(done)} of {len(records)} done{where}")
+
+
+def _say(line: str) -> None:
+    """Print a line to stdout; what its encoding lacks, such as bytes of a file name that are not UTF-8, is escaped."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(line.encode(encoding, errors="backslashreplace").decode(encoding))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +12,12 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 MAX_PIXELS = 300_000_000
-"""Larger images are refused by their header. Pillow's own limit, 179 million by default, holds as well."""
+"""Larger images are refused by their header. It stands in for Pillow's own limits; see `pixel_limit`."""
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+"""Of the images and label images of data sets."""
+PHOTO_SUFFIXES = IMAGE_SUFFIXES | {".avif", ".gif", ".jfif", ".jp2", ".jpe", ".mpo", ".pgm", ".ppm", ".tga"}
+"""Of what counts as a photograph in a folder."""
 
 _ORIENTATION = 0x0112
 _SIXTEEN_BIT = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})
@@ -21,8 +25,42 @@ _SIXTEEN_BIT = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})
 _STRETCHED = {"L;2": 85, "L;4": 17}
 
 
+_limit_lock = threading.Lock()
+_limit_users = 0
+_limit_before: int | None = None
+
+
 class ImageError(ValueError):
     """A file that cannot be read as an image; the message is one line and begins with the path."""
+
+
+class _GreyRangeError(ValueError):
+    """Grey values outside of the range that stands for black to white."""
+
+
+@contextmanager
+def pixel_limit() -> Iterator[None]:
+    """`MAX_PIXELS` instead of Pillow's own limits while the block runs, by default 89 million (warns), 179 (fails).
+
+    Pillow refuses twice as many; the caller compares an image's size with the limit itself.
+    """
+    # Pillow has its limit in a global variable alone, and looks at it when a header is read and, for TIFF, again when
+    # pixels are. To change it for good would be to decide for the whole program; warnings.catch_warnings is global as
+    # well, and threads can end up with each other's filters. So it is replaced while the first to the last of those
+    # who read at once are reading. What remains: an image that another part of the program opens meanwhile has our
+    # limit, which is why it is never lifted altogether; and Pillow may warn of an image that is then refused.
+    global _limit_users, _limit_before
+    with _limit_lock:
+        if _limit_users == 0:
+            _limit_before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, MAX_PIXELS
+        _limit_users += 1
+    try:
+        yield
+    finally:
+        with _limit_lock:
+            _limit_users -= 1
+            if _limit_users == 0:
+                Image.MAX_IMAGE_PIXELS = _limit_before
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -96,6 +134,8 @@ def probe_image(path: Path) -> tuple[int, int]:
             # Only then is the size known: Pillow turns TIFF upright itself.
             image.load()
             width, height = image.size
+            if (top := _grey_top(image.mode)) is not None:
+                _check_grey(np.asarray(image), top)
         return (width, height) if _orientation(image) >= 5 else (height, width)
 
 
@@ -105,22 +145,23 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     path = Path(path)
     if path.is_dir():
         raise ImageError(f"{path}: is a folder, not an image")
+    size = ""
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise ImageError(
-                    f"{path}: has {width} x {height} pixels, at most {MAX_PIXELS} are read; make it smaller"
-                )
+        with pixel_limit(), Image.open(path) as image:
+            size = f" for {image.width} x {image.height} pixels"
+            if image.width * image.height > MAX_PIXELS:
+                raise _too_large(path)
             yield image
     except ImageError:
         raise
+    except _GreyRangeError as error:
+        raise ImageError(f"{path}: {error}") from error
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ImageError(f"{path}: no such file") from error
     except PermissionError as error:
         raise ImageError(f"{path}: permission to read was denied") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"{path}: the image has too many pixels to be read; make it smaller") from error
+        raise _too_large(path) from error
     except UnidentifiedImageError as error:
         empty = path.stat().st_size == 0
         raise ImageError(f"{path}: {'the file is empty' if empty else 'not an image that can be read'}") from error
@@ -138,7 +179,11 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{path}: the image is broken ({reason})") from error
     except MemoryError as error:
-        raise ImageError(f"{path}: not enough memory for {width} x {height} pixels") from error
+        raise ImageError(f"{path}: not enough memory{size}") from error
+
+
+def _too_large(path: Path) -> ImageError:
+    return ImageError(f"{path}: has more than {MAX_PIXELS // 10**6} million pixels; make it smaller")
 
 
 def _orientation(image: Image.Image) -> int:
@@ -155,18 +200,29 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in _SIXTEEN_BIT:
-        return _grey_to_rgb(np.asarray(image), 65535)
-    if image.mode == "F":
-        return _grey_to_rgb(np.asarray(image), 1)
+    if (top := _grey_top(image.mode)) is not None:
+        return _grey_to_rgb(np.asarray(image), top)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
 
 
+def _grey_top(mode: str) -> int | None:
+    """The value that is white in a mode whose values need scaling."""
+    if mode in _SIXTEEN_BIT:
+        return 65535
+    return 1 if mode == "F" else None
+
+
+def _check_grey(values: np.ndarray, top: int) -> None:
+    if values.size and not (values.min() >= 0 and values.max() <= top):  # also refuses NaN
+        raise _GreyRangeError(
+            f"grey values of {values.dtype} must lie in 0..{top}, found {values.min()} to {values.max()}; scale them"
+        )
+
+
 def _grey_to_rgb(values: np.ndarray, top: int) -> Image.Image:
-    if values.size and not (values.min() >= 0 and values.max() <= top):
-        raise ValueError(f"grey values must lie in 0..{top}, found {values.min()} to {values.max()}")
+    _check_grey(values, top)
     grey = (values.astype(np.float64) * (255 / top)).round().astype(np.uint8)
     return Image.fromarray(grey).convert("RGB")

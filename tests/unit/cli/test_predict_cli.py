@@ -164,6 +164,29 @@ def test_folders_and_patterns_are_expanded(tmp_path: Path, monkeypatch: pytest.M
     assert problems == []
 
 
+def test_folders_give_every_kind_of_photograph_but_no_hidden_files(tmp_path: Path) -> None:
+    for name in ("a.jpg", "._a.jpg", ".hidden.png", "b.gif", "c.AVIF", "d.jfif", "e.ppm", "f.svg"):
+        (tmp_path / name).touch()
+    photos, problems = find_photos([str(tmp_path)])
+    assert ([p.name for p in photos], problems) == (["a.jpg", "b.gif", "c.AVIF", "d.jfif", "e.ppm"], [])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are text there")
+@pytest.mark.parametrize("options", [[], ["--json"], ["--explain"]])
+def test_a_name_that_is_not_utf_8(predict: Run, photo: Path, tmp_path: Path, options: list[str]) -> None:
+    odd = photo.rename(photo.with_name(os.fsdecode(b"caf\xe9.png")))
+    out = tmp_path / "out"
+    code, said, errors = predict(odd, "--out", out, *options)
+    assert (code, errors) == (0, "")
+    written = [odd.stem + suffix for suffix in OUTPUT_SUFFIXES]
+    assert set(written) <= set(names(out))
+    if options == ["--json"]:
+        assert json.loads(said)[0]["files"] == [str(out / name) for name in written]
+    else:
+        assert "caf\\udce9.png -> caf\\udce9.png, " in said
+    assert predict(odd, "--out", out, *options)[0] == 0
+
+
 def test_an_empty_folder_and_a_pattern_without_files_are_errors(predict: Run, photo: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").touch()
@@ -208,10 +231,15 @@ def test_files_of_others_are_never_replaced(predict: Run, photo: Path, tmp_path:
     assert json.loads((out / "photo.json").read_text()) == {"mine": True}
 
 
-def test_explain_writes_a_picture_more(predict: Run, photo: Path, tmp_path: Path) -> None:
+def test_explain_writes_a_picture_more(
+    predict: Run, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "out"
+    dense, runs = Predictor.dense, []
+    monkeypatch.setattr(Predictor, "dense", lambda self, pixels: runs.append(1) or dense(self, pixels))
     code, said, _ = predict(photo, "--out", out, "--explain", "--steps", "1", "--json")
     assert code == 0
+    assert len(runs) == 1
     assert json.loads(said)[0]["files"][-1] == str(out / "photo_explain.png")
     with Image.open(out / "photo_explain.png") as image:
         assert min(image.size) > 500

@@ -7,6 +7,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -67,10 +68,27 @@ def test_sixteen_bit_is_scaled_and_not_clipped(tmp_path: Path, name: str) -> Non
 def test_floats(tmp_path: Path) -> None:
     path = saved(tmp_path, Image.fromarray(np.array([[0, 0.5, 1]], np.float32)), "float.tif")
     np.testing.assert_array_equal(read_image(path)[..., 1], [[0, 128, 255]])
-    path = saved(tmp_path, Image.fromarray(np.array([[0, 0.5, 300]], np.float32)), "large.tif")
-    with pytest.raises(ImageError, match=r"0\.\.1, found 0\.0 to 300\.0") as error:
-        read_image(path)
+    assert probe_image(path) == (1, 3)
+
+
+@pytest.mark.parametrize("read", [read_image, probe_image])
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (np.array([[0, 0.5, 255]], np.float32), r"0\.\.1, found 0\.0 to 255\.0"),
+        (np.array([[0, np.nan]], np.float32), r"0\.\.1, found nan to nan"),
+        (np.array([[0, 70_000]], np.int32), r"0\.\.65535, found 0 to 70000"),
+        (np.array([[-1, 5]], np.int32), r"0\.\.65535, found -1 to 5"),
+    ],
+)
+def test_values_without_a_meaning(
+    tmp_path: Path, values: np.ndarray, said: str, read: Callable[[Path], object]
+) -> None:
+    path = saved(tmp_path, Image.fromarray(values), "values.tif")
+    with pytest.raises(ImageError, match=said) as error:
+        read(path)
     check_one_line(error, path)
+    assert "broken" not in str(error.value)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
@@ -218,14 +236,63 @@ def test_absurdly_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pillow_
         check_one_line(error, path)
 
 
-def test_warning_of_size_turned_into_an_error(tmp_path: Path) -> None:
-    path = tmp_path / "large.png"
-    write_png_header(path, 10_000, 10_000)
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "gif", "webp", "bmp"])
+def test_the_limit_is_ours_and_pillows_stays_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    """Pillow warns from its limit on and fails from twice of it; neither may be seen below ours."""
+    path = saved(tmp_path, noise(), f"large.{suffix}")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(ImageError, match="make it smaller") as error:
+        assert read_image(path).shape == (64, 64, 3)
+        assert probe_image(path) == (64, 64)
+    assert Image.MAX_IMAGE_PIXELS == 100
+    with pytest.raises(ImageError):
+        read_image(tmp_path / "missing.png")
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+@pytest.mark.parametrize("share", [1.5, 3])
+def test_one_message_for_what_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float) -> None:
+    """Whether Pillow warns (up to twice the limit) or refuses it itself."""
+    path = tmp_path / "large.png"
+    write_png_header(path, 20_000, int(images.MAX_PIXELS * share / 20_000))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(ImageError) as error:
             read_image(path)
-    check_one_line(error, path)
+    assert str(error.value) == f"{path}: has more than 300 million pixels; make it smaller"
+
+
+def test_threads_that_read_at_once_leave_pillows_limit(tmp_path: Path) -> None:
+    path = saved(tmp_path, noise(), "a.png")
+    before = Image.MAX_IMAGE_PIXELS
+    with ThreadPoolExecutor(8) as threads:
+        assert set(threads.map(probe_image, [path] * 400)) == {(64, 64)}
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
+def test_the_limit_holds_until_the_last_reader_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    first, second = images.pixel_limit(), images.pixel_limit()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert images.MAX_PIXELS == Image.MAX_IMAGE_PIXELS
+    second.__exit__(None, None, None)
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+def test_no_memory_before_the_size_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    path = saved(tmp_path, noise(), "a.png")
+    monkeypatch.setattr(images.Image, "open", full)
+    with pytest.raises(ImageError) as error:
+        read_image(path)
+    assert str(error.value) == f"{path}: not enough memory"
 
 
 class TestLabels:
