@@ -8,7 +8,6 @@ resized to the network's input.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,17 +89,21 @@ def read_reference(path: Path) -> Reference:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError, AttributeError) as error:
+    except MemoryError as error:  # or the damage is in a size
+        raise ReferenceFileError(f"{path}: needs more memory than there is, or is damaged") from error
+    except Exception as error:  # broken archives fail in many ways
         raise ReferenceFileError(f"{path}: not a .npz file of numbers, or damaged") from error
     if missing := [name for name in NUMBERS if name not in arrays]:
         raise ReferenceFileError(f"{path}: not a reference: it has no {missing[0]!r}")
     if unknown := sorted(set(arrays) - set(NUMBERS) - set(TOLERANCES)):
-        raise ReferenceFileError(f"{path}: the tensor {unknown[0]!r} is unknown; known are {', '.join(TOLERANCES)}")
+        raise ReferenceFileError(
+            f"{path}: the tensor {unknown[0][:100]!r} is unknown; known are {', '.join(TOLERANCES)}"
+        )
     tensors = {name: arrays[name] for name in TOLERANCES if name in arrays}
     if not tensors:
         raise ReferenceFileError(f"{path}: it has none of the tensors {', '.join(TOLERANCES)}")
     for name, array in tensors.items():
-        if array.ndim != 3 or array.dtype.kind != "f" or array.size < 2 or not np.isfinite(array).all():
+        if array.ndim != 3 or array.dtype.kind != "f" or array.size < 2 or not _tensor(array).isfinite().all():
             raise ReferenceFileError(f"{path}: {name} must be finite floats (C, H, W), got {array.shape} {array.dtype}")
     values = [arrays[name] for name in NUMBERS]
     if any(value.shape != () or value.dtype.kind not in "iu" or value < 0 for value in values):
@@ -108,7 +111,12 @@ def read_reference(path: Path) -> Reference:
     height, width, seed, num_points = (int(value) for value in values)
     if not (1 < height <= 8192 and 1 < width <= 8192 and num_points > 0 and seed < 2**32):
         raise ReferenceFileError(f"{path}: {height} x {width}, seed {seed} or {num_points} points is out of range")
-    return Reference(height, width, seed, num_points, {name: torch.from_numpy(a) for name, a in tensors.items()})
+    return Reference(height, width, seed, num_points, {name: _tensor(a) for name, a in tensors.items()})
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    # PyTorch knows neither long doubles nor foreign byte orders.
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32 if array.itemsize <= 4 else np.float64))
 
 
 @torch.inference_mode()

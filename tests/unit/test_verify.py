@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from pointrend.cli import main
 from pointrend.data.classes import CITYSCAPES
 from pointrend.verify import Reference, ReferenceFileError, compute, read_reference, reference_image, verify
 from pointrend.zoo import Model, load_model
 from pointrend.zoo.manifest import PUBLISHED, Published
-from pointrend.zoo.modelfile import build
+from pointrend.zoo.modelfile import METADATA_KEY, build
 from pointrend.zoo.spec import ModelSpec, SemanticArchitecture, TestSpec
 
 SPEC = ModelSpec(
@@ -206,3 +210,48 @@ def test_verify_tells_by_its_exit_code(zoo: Path, model: Model, tmp_path: Path, 
     assert run("verify", zoo, "--model", "smal", "--reference", reference) == 2
     assert run("verify", tmp_path / "nothing.pth", "--model", "small", "--reference", reference) == 1
     assert run("verify", zoo, "--model", "small", "--reference", tmp_path / "nothing.npz") == 1
+
+
+SMALL = {"coarse": np.arange(24, dtype=np.float32).reshape(2, 3, 4), "c2": np.arange(12.0).reshape(3, 2, 2)}
+
+
+def reference_bytes(*, compressed: bool) -> bytes:
+    buffer = io.BytesIO()
+    (np.savez_compressed if compressed else np.savez)(buffer, **NUMBERS, **SMALL)
+    return buffer.getvalue()
+
+
+REFERENCES = [reference_bytes(compressed=compressed) for compressed in (False, True)]
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.sampled_from(REFERENCES), place=st.integers(0, 10**6), value=st.integers(1, 255))
+def test_damaged_references_are_refused_in_one_line(tmp_path: Path, content: bytes, place: int, value: int) -> None:
+    changed = bytearray(content)
+    changed[place % len(content)] ^= value
+    (tmp_path / "x.npz").write_bytes(changed)
+    try:
+        found = read_reference(tmp_path / "x.npz")
+    except ReferenceFileError as error:
+        said = str(error)
+    else:
+        assert all(tensor.isfinite().all() for tensor in found.tensors.values())
+        return
+    assert said.startswith(str(tmp_path / "x.npz"))
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("dtype", ["<f4", ">f4", ">f8", "<f2", "longdouble"])
+def test_numbers_of_any_machine(tmp_path: Path, dtype: str) -> None:
+    np.savez(tmp_path / "x.npz", **NUMBERS, coarse=np.asfortranarray(SMALL["coarse"].astype(dtype)))
+    found = read_reference(tmp_path / "x.npz").tensors["coarse"]
+    assert found.dtype == (torch.float32 if np.dtype(dtype).itemsize <= 4 else torch.float64)
+    assert found.tolist() == SMALL["coarse"].tolist()
+
+
+def test_verify_says_what_is_wrong_with_a_file_of_ours(zoo: Path, model: Model, tmp_path: Path, capsys: Any) -> None:
+    reference = write(tmp_path / "r.npz", model)
+    description = json.loads(SPEC.model_dump_json()) | {"format_version": 99}
+    save_file({"a": torch.zeros(1)}, tmp_path / "new.safetensors", {METADATA_KEY: json.dumps(description)})
+    assert run("verify", tmp_path / "new.safetensors", "--model", "small", "--reference", reference) == 1
+    assert "model format 99" in capsys.readouterr().err

@@ -59,15 +59,14 @@ def verify(
 def _load(path: Path, published: Published) -> Model:
     """A published checkpoint, or one that `pointrend convert` wrote."""
     from pointrend.zoo.convert import read_published
-    from pointrend.zoo.modelfile import ModelFileError, read_model, read_spec
+    from pointrend.zoo.load import is_foreign
+    from pointrend.zoo.modelfile import ModelFileError, read_model, shown
 
-    try:
-        read_spec(path)
-    except ModelFileError:
+    if is_foreign(path):
         return read_published(path, published)
     made = read_model(path)
     if made.spec.architecture != published.spec.architecture:
-        raise ModelFileError(f"{path}: is a {made.spec.name}, which is built otherwise than {published.name}")
+        raise ModelFileError(f"{path}: is a {shown(made.spec.name)}, which is built otherwise than {published.name}")
     return made
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pointrend.files import write_atomically
 from pointrend.zoo.manifest import Published
-from pointrend.zoo.modelfile import ModelFileError
+from pointrend.zoo.modelfile import ModelFileError, shown
 
 
 class ChecksumError(ModelFileError):
@@ -17,12 +17,30 @@ class ChecksumError(ModelFileError):
 
 
 def cache_folder() -> Path:
-    """`POINTREND_HOME`, or else `pointrend` in `XDG_CACHE_HOME` or in `~/.cache`. It need not exist."""
+    """`POINTREND_HOME`, or else `pointrend` in `XDG_CACHE_HOME` or in `~/.cache`. It need not exist.
+
+    Raises:
+        ModelFileError: it cannot, for POINTREND_HOME is a file or begins with the name of no user.
+    """
     if home := os.environ.get("POINTREND_HOME"):
-        return Path(home).expanduser()
+        try:
+            folder = Path(home).expanduser()
+        except RuntimeError as error:
+            raise ModelFileError(f"POINTREND_HOME is {shown(home)}, and there is no such home folder") from error
+        existing = next((place for place in (folder, *folder.parents) if place.exists()), None)
+        if existing is not None and not existing.is_dir():
+            raise ModelFileError(f"POINTREND_HOME is {shown(home)}: {existing} is a file, and must be a folder")
+        return folder
     base = os.environ.get("XDG_CACHE_HOME", "")
     # The XDG specification has relative paths ignored.
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "pointrend"
+    return (Path(base) if Path(base).is_absolute() else _home() / ".cache") / "pointrend"
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise ModelFileError("there is no home folder; set POINTREND_HOME to a folder for downloads") from error
 
 
 def cached_path(published: Published) -> Path:
@@ -33,8 +51,8 @@ def cached_path(published: Published) -> Path:
 def verify(file: Path, published: Published, *, place: Path) -> None:
     """Compare a file with what is known of the published one; it is hashed from beginning to end, and not parsed.
 
-    Where the publishers state no SHA-256, that of the first file is printed and pinned in `<place>.sha256`, and later
-    ones must have the same. A file that fails is moved to `<place>.bad`.
+    Where the publishers state no SHA-256, and none was pinned yet (see `pin`), its size must do. A file that fails is
+    moved to `<place>.bad`.
 
     Args:
         file: what is looked at.
@@ -43,27 +61,62 @@ def verify(file: Path, published: Published, *, place: Path) -> None:
     Raises:
         ChecksumError: it differs; one line with both hashes, or both sizes.
     """
-    pin = place.with_name(f"{place.name}.sha256")
-    expected = published.sha256 or _pinned(pin)
+    expected = published.sha256 or _pinned(place)
     if expected is None:
         _check_size(file, published, place=place)
-    with file.open("rb") as opened:
-        found = hashlib.file_digest(opened, "sha256").hexdigest()
-    if expected is None:
-        write_atomically(pin, f"{found}  {place.name}\n".encode())
-        print(
-            f"{place.name}: its publishers state no SHA-256; this file's is {found}, which is now pinned in {pin}",
-            file=sys.stderr,
-        )
-    elif not found.startswith(expected):
+        return
+    found = _hash(file)
+    if not found.startswith(expected):
         reason = f"its SHA-256 is {found}, but should begin with {expected}"
         if published.sha256 is None:
-            reason += f", which {pin.name} pinned when it was first loaded (delete that to pin another)"
+            reason += f", which {_pin(place).name} pinned when it was first loaded (delete that to pin another)"
         raise _refused(file, place, reason)
 
 
-def _pinned(pin: Path) -> str | None:
+def is_known(published: Published) -> bool:
+    """Whether the SHA-256 of the cached file is stated by its publishers, or was pinned."""
+    return published.sha256 is not None or _pinned(cached_path(published)) is not None
+
+
+def pin(published: Published) -> None:
+    """Print the SHA-256 of the cached file and keep it in `<place>.sha256`: later ones must have the same.
+
+    Does nothing if it is known. A folder that cannot be written is told of on stderr, and no error.
+    """
+    if is_known(published):
+        return
+    place = cached_path(published)
+    found = _hash(place)
+    try:
+        write_atomically(_pin(place), f"{found}  {place.name}\n".encode())
+        what = f"which is now pinned in {_pin(place)}"
+    except OSError as error:
+        what = f"which could not be pinned in {_pin(place)} ({error.strerror})"
+    print(f"{place.name}: its publishers state no SHA-256; this file's is {found}, {what}", file=sys.stderr)
+
+
+def set_aside(file: Path, place: Path) -> str:
+    """Move a file to `<place>.bad`, and say so."""
+    bad = place.with_name(f"{place.name}.bad")
+    try:
+        file.replace(bad)
+    except OSError as error:
+        return f"remove it to download it anew (it cannot be moved: {error.strerror})"
+    return f"it is now {bad.name}; run again to download it anew"
+
+
+def _hash(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _pin(place: Path) -> Path:
+    return place.with_name(f"{place.name}.sha256")
+
+
+def _pinned(place: Path) -> str | None:
     """The hash in a file as `sha256sum` writes them; None without such a file."""
+    pin = _pin(place)
     if not pin.is_file():
         return None
     words = pin.read_text(encoding="utf-8", errors="replace").split()
@@ -72,19 +125,20 @@ def _pinned(pin: Path) -> str | None:
     return words[0]
 
 
+def largest(published: Published) -> int:
+    """Bytes that the file has at most."""
+    # Names and framing add a little; a pickle of an old protocol writes bytes as text, up to twice as long.
+    return 2 * published.weight_bytes + 2**20
+
+
 def _check_size(file: Path, published: Published, *, place: Path) -> None:
     size = file.stat().st_size
     if published.size_bytes is not None and size != published.size_bytes:
         raise _refused(file, place, f"it has {size} bytes, the published file {published.size_bytes}")
-    # Names and framing add a little; a pickle of an old protocol writes bytes as text, up to twice as long.
-    low, high = published.weight_bytes, 2 * published.weight_bytes + 2**20
-    if not low <= size <= high:
+    low = published.weight_bytes
+    if not low <= size <= largest(published):
         raise _refused(file, place, f"it has {size} bytes, but should have {low} or a little more")
 
 
 def _refused(file: Path, place: Path, reason: str) -> ChecksumError:
-    bad = place.with_name(f"{place.name}.bad")
-    file.replace(bad)
-    return ChecksumError(
-        f"{place}: not the published file: {reason}; it is now {bad.name}; run again to download it anew"
-    )
+    return ChecksumError(f"{place}: not the published file: {reason}; {set_aside(file, place)}")

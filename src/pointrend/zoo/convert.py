@@ -5,16 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from pointrend.zoo.manifest import PUBLISHED, Published
-from pointrend.zoo.modelfile import Model, build
+from pointrend.zoo.modelfile import Model, build, expected_shapes, shown
 from pointrend.zoo.reading import CheckpointFileError, read_tensors
-from pointrend.zoo.spec import SemanticArchitecture
 
 Shapes = Mapping[str, tuple[int, ...]]
 Rule = tuple[str, str | Callable[[re.Match[str]], str]]
@@ -164,16 +162,13 @@ def to_model(tensors: Mapping[str, Tensor], published: Published) -> Model:
     """
     found, unknown = _renamed(tensors, published.source)
     shapes = _shapes(found)
-    expected = _expected(published.spec.architecture)
-    differences = [f"unknown   {name} {tuple(tensors[name].shape)}" for name in unknown]
+    expected = expected_shapes(published.spec.architecture)
+    differences = [f"unknown   {shown(name)} {tuple(tensors[name].shape)}" for name in unknown]
     differences += _differences(shapes, expected, tensors, published.source)
     if differences:
         if reason := _reason(tensors, published):
             raise CheckpointFileError(reason)
         raise MismatchError(_listing(differences, f"the weights do not fit {published.name}"))
-    for name, tensor in found.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise CheckpointFileError(f"damaged: {name} holds numbers that are not finite")
     state = {name: _value(found, name, shape) for name, shape in expected.items()}
     network = build(published.spec)
     network.load_state_dict(state)
@@ -213,7 +208,7 @@ def _fits(tensors: Mapping[str, Tensor], published: Published, *, num_classes: i
     # Building a network takes longer than looking at names.
     if unknown or not found:
         return False
-    return not _differences(_shapes(found), _expected(architecture), tensors, published.source)
+    return not _differences(_shapes(found), expected_shapes(architecture), tensors, published.source)
 
 
 def _renamed(tensors: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], list[str]]:
@@ -226,7 +221,9 @@ def _renamed(tensors: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tens
         if ours is None:
             unknown.append(name)
         elif counts[ours] > 1:
-            raise CheckpointFileError(f"two tensors of the checkpoint mean the same: {name} comes twice, as {ours}")
+            raise CheckpointFileError(
+                f"two tensors of the checkpoint mean the same: {shown(name)} comes twice, as {shown(ours)}"
+            )
         else:
             found[ours] = _linear(tensors[name]) if ours.startswith("point_head.") else tensors[name]
     return found, unknown
@@ -241,15 +238,6 @@ def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
-@cache
-def _expected(architecture: SemanticArchitecture) -> dict[str, tuple[int, ...]]:
-    from pointrend.models import semantic_pointrend
-
-    with torch.device("meta"):
-        network = semantic_pointrend(**architecture.model_dump())
-    return _shapes(network.state_dict())
-
-
 def _differences(found: Shapes, expected: Shapes, tensors: Mapping[str, Tensor], source: str) -> list[str]:
     """One line for each name of ours that is missing, too many or of another shape."""
     theirs = {our_name(name, source): name for name in tensors}
@@ -258,9 +246,9 @@ def _differences(found: Shapes, expected: Shapes, tensors: Mapping[str, Tensor],
     ]
     for name, shape in found.items():
         if name not in expected:
-            lines.append(f"too many  {theirs[name]} {shape}")
+            lines.append(f"too many  {shown(theirs[name])} {shape}")
         elif shape != expected[name]:
-            lines.append(f"shape     {theirs[name]} is {shape}, expected {expected[name]}")
+            lines.append(f"shape     {shown(theirs[name])} is {shape}, expected {expected[name]}")
     return lines
 
 
@@ -304,4 +292,12 @@ def _num_classes(tensors: Mapping[str, Tensor], source: str) -> int | None:
 def _value(found: Mapping[str, Tensor], name: str, shape: tuple[int, ...]) -> Tensor:
     if name.endswith(COUNTER):
         return found[name].to(torch.int64) if name in found else torch.zeros(shape, dtype=torch.int64)
-    return found[name].to(torch.float32)
+    if not found[name].is_floating_point():
+        dtype = str(found[name].dtype).removeprefix("torch.")
+        raise CheckpointFileError(f"{name} is {dtype}; expected floating point numbers")
+    value = found[name].to(torch.float32)
+    if not bool(torch.isfinite(value).all()):
+        raise CheckpointFileError(f"damaged: {name} holds numbers that are not finite")
+    if name.endswith("running_var") and bool((value < 0).any()):
+        raise CheckpointFileError(f"damaged: {name} holds negative variances")
+    return value

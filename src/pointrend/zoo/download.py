@@ -15,14 +15,14 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pointrend.zoo.cache import cached_path, verify
+from pointrend.zoo.cache import cached_path, largest, verify
 from pointrend.zoo.manifest import Published
 from pointrend.zoo.modelfile import ModelFileError
 
 TIMEOUT = 30.0
 """Seconds without a byte after which a connection counts as broken."""
 WAITS = (1.0, 2.0, 4.0, 8.0)
-"""Seconds before each new attempt; it begins anew when an attempt has brought something."""
+"""Seconds before each new attempt; it begins anew when there is more of the file than ever."""
 CHUNK = 1 << 18
 
 Progress = Callable[[str, int, int | None], None]
@@ -31,6 +31,10 @@ Progress = Callable[[str, int, int | None], None]
 
 class DownloadError(ModelFileError):
     """A checkpoint could not be fetched; one line that says how to do without."""
+
+
+class _TooMuchError(Exception):
+    """The server sends something else than the file."""
 
 
 class _BrokenError(Exception):
@@ -89,11 +93,14 @@ def _complete(published: Published, part: Path, place: Path, told: Callable[[int
     """Fetch what is missing of `part`, in as many attempts as are worth while."""
     waits = iter(WAITS)
     connected = False
+    most = 0
     while True:
-        before = _size(part)
         try:
-            _attempt(published.url, part, told)
+            _attempt(published.url, part, told, limit=largest(published))
             return
+        except _TooMuchError as error:
+            part.unlink(missing_ok=True)
+            raise _failed(published, place, str(error)) from error
         except urllib.error.HTTPError as error:
             if error.code not in (408, 429) and error.code < 500:
                 raise _failed(published, place, f"HTTP {error.code} {error.reason}") from error
@@ -105,7 +112,9 @@ def _complete(published: Published, part: Path, place: Path, told: Callable[[int
         except (_BrokenError, TimeoutError, http.client.HTTPException, ConnectionError) as error:
             reason = str(error) or type(error).__name__
         connected = True
-        if _size(part) > before:
+        # More than ever: a server that lets every second attempt begin anew would be asked for ever.
+        if _size(part) > most:
+            most = _size(part)
             waits = iter(WAITS)
         wait = next(waits, None)
         if wait is None:
@@ -113,7 +122,7 @@ def _complete(published: Published, part: Path, place: Path, told: Callable[[int
         time.sleep(wait)
 
 
-def _attempt(url: str, part: Path, told: Callable[[int, int | None], None]) -> None:
+def _attempt(url: str, part: Path, told: Callable[[int, int | None], None], *, limit: int) -> None:
     """One request: appends to `part`, or begins anew if the server cannot continue. Returns when it is complete."""
     start = _size(part)
     headers = {"User-Agent": f"pointrend/{_version()}", "Accept-Encoding": "identity"}
@@ -135,13 +144,20 @@ def _attempt(url: str, part: Path, told: Callable[[int, int | None], None]) -> N
             part.unlink()
             raise _BrokenError("the server continued at another place")
         done = start if response.status == 206 else 0
+        _check_length(total or 0, limit)
         with part.open("ab" if response.status == 206 else "wb") as file:
             for chunk in _chunks(response):
-                file.write(chunk)
                 done += len(chunk)
+                _check_length(done, limit)
+                file.write(chunk)
                 told(done, total)
     if total is not None and done < total:
         raise _BrokenError(f"the connection ended after {done} of {total} bytes")
+
+
+def _check_length(length: int, limit: int) -> None:
+    if length > limit:
+        raise _TooMuchError(f"the server sends {length} bytes or more, the published file has at most {limit}")
 
 
 def _chunks(response: Any) -> Iterator[bytes]:

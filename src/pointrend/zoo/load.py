@@ -12,11 +12,12 @@ from typing import Literal
 
 import torch
 
-from pointrend.zoo.cache import cached_path
+from pointrend.zoo.cache import cached_path, is_known, pin, set_aside
 from pointrend.zoo.convert import read_published
 from pointrend.zoo.download import Progress, fetch
 from pointrend.zoo.manifest import PUBLISHED, Published
 from pointrend.zoo.modelfile import Model, ModelFileError, is_model_file, read_model, read_spec
+from pointrend.zoo.reading import CheckpointFileError
 from pointrend.zoo.spec import ModelSpec
 
 SUFFIX = ".safetensors"
@@ -68,11 +69,10 @@ def load_model(
         with resources.as_file(bundled[name_or_path]) as path:
             return read_model(path, device=place)
     if isinstance(name_or_path, str) and name_or_path in PUBLISHED:
-        published = PUBLISHED[name_or_path]
-        return _placed(read_published(fetch(published, progress=progress), published), place)
+        return _placed(_fetched(PUBLISHED[name_or_path], progress), place)
     path = Path(name_or_path)
     if isinstance(name_or_path, Path) or path.suffix in {SUFFIX, *CHECKPOINT_SUFFIXES} or path.is_file():
-        if path.is_file() and _is_foreign(path):
+        if path.is_file() and is_foreign(path):
             return _placed(read_published(path), place)
         return read_model(path, device=place)
     names = [*bundled, *PUBLISHED]
@@ -83,7 +83,21 @@ def load_model(
     )
 
 
-def _is_foreign(path: Path) -> bool:
+def _fetched(published: Published, progress: Progress | None) -> Model:
+    """A published model; a file whose hash nobody states is pinned once it has turned out to be one."""
+    path = fetch(published, progress=progress)
+    try:
+        model = read_published(path, published)
+    except CheckpointFileError as error:
+        if is_known(published):
+            raise
+        separator = "\n" if error.many_lines else "; "
+        raise type(error)(f"{error}{separator}{set_aside(path, path)}") from error
+    pin(published)
+    return model
+
+
+def is_foreign(path: Path) -> bool:
     """Whether a file is a checkpoint of another toolbox, and no model file of ours, whatever they are called."""
     try:
         return not is_model_file(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -15,13 +16,18 @@ from torch import Tensor
 
 from pointrend.files import write_atomically
 from pointrend.models import SemanticPointRend, semantic_pointrend
-from pointrend.zoo.spec import FORMAT_VERSION, ModelSpec
+from pointrend.zoo.spec import FORMAT_VERSION, ModelSpec, SemanticArchitecture
 
 METADATA_KEY = "pointrend"
 
 
 class ModelFileError(ValueError):
     """A model file that cannot be used; the message is one line."""
+
+
+def shown(text: str, *, length: int = 100) -> str:
+    """What a file says, as it may be printed: not too much of it, and nothing that a terminal would obey."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:length])
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,14 @@ class Model:
 def build(spec: ModelSpec) -> SemanticPointRend:
     """The network that `spec` describes, with new weights."""
     return semantic_pointrend(**spec.architecture.model_dump())
+
+
+@cache
+def expected_shapes(architecture: SemanticArchitecture) -> dict[str, tuple[int, ...]]:
+    """The shapes of the network's parameters and buffers by their names; nothing is allocated."""
+    with torch.device("meta"):
+        network = semantic_pointrend(**architecture.model_dump())
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
 
 
 def save_model(path: Path, state: Mapping[str, Tensor], spec: ModelSpec, *, dtype: torch.dtype | None = None) -> None:
@@ -82,15 +96,15 @@ def read_model(path: Path, *, device: torch.device | str = "cpu") -> Model:
     metadata, tensors = _read(path, weights=True)
     spec = _parse_spec(path, metadata)
     try:
-        network = build(spec)
+        expected = expected_shapes(spec.architecture)
     except ValueError as error:
-        raise ModelFileError(f"{path}: {error}") from error
-    expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+        raise ModelFileError(f"{path}: {shown(str(error), length=300)}") from error
     found = {key: tuple(value.shape) for key, value in tensors.items()}
     if expected != found:
         raise ModelFileError(
             f"{path}: the weights do not fit the architecture it names: {_difference(expected, found)}"
         )
+    network = build(spec)  # which takes memory, but no more than the file has
     network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
     return Model(network=network.eval().to(device), spec=spec)
 
@@ -103,7 +117,7 @@ def _read(path: Path, *, weights: bool) -> tuple[dict[str, str], dict[str, Tenso
             metadata = file.metadata() or {}
             return metadata, {key: file.get_tensor(key) for key in file.keys()} if weights else {}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise ModelFileError(f"{path}: not a safetensors file, or damaged ({error})") from error
+        raise ModelFileError(f"{path}: not a safetensors file, or damaged ({shown(str(error), length=300)})") from error
 
 
 def _parse_spec(path: Path, metadata: Mapping[str, str]) -> ModelSpec:
@@ -119,19 +133,25 @@ def _parse_spec(path: Path, metadata: Mapping[str, str]) -> ModelSpec:
                 f"{path}: model format {version}, this pointrend reads up to {FORMAT_VERSION}: upgrade pointrend"
             )
         return ModelSpec.model_validate(fields)
+    except ModelFileError:
+        raise
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ModelFileError(f"{path}: its description is wrong at {where or 'the top'}: {first['msg']}") from error
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ModelFileError(f"{path}: its description cannot be read ({error!r})") from error
+        where = shown(".".join(map(str, first["loc"])))
+        raise ModelFileError(
+            f"{path}: its description is wrong at {where or 'the top'}: {shown(first['msg'], length=300)}"
+        ) from error
+    except (KeyError, TypeError, RecursionError, ValueError) as error:
+        raise ModelFileError(f"{path}: its description cannot be read ({shown(repr(error))})") from error
 
 
 def _difference(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str:
-    lines = [f"{k} missing" for k in expected.keys() - found.keys()]
-    lines += [f"{k} unexpected" for k in found.keys() - expected.keys()]
+    lines = [f"{shown(k)} missing" for k in expected.keys() - found.keys()]
+    lines += [f"{shown(k)} unexpected" for k in found.keys() - expected.keys()]
     lines += [
-        f"{k} is {found[k]}, not {expected[k]}" for k in expected.keys() & found.keys() if expected[k] != found[k]
+        f"{shown(k)} is {found[k]}, not {expected[k]}"
+        for k in expected.keys() & found.keys()
+        if expected[k] != found[k]
     ]
     more = f" and {len(lines) - 3} more" if len(lines) > 3 else ""
     return "; ".join(sorted(lines)[:3]) + more

@@ -8,6 +8,7 @@ number that changed is found by the file's sha256 only.
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -19,20 +20,15 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from pointrend.zoo.modelfile import ModelFileError
-from pointrend.zoo.unpickling import (
-    METADATA,
-    STAND_INS,
-    Array,
-    RefusedError,
-    TorchInspector,
-    load_plain,
-    scan,
-)
+from pointrend.zoo.modelfile import ModelFileError, shown
+from pointrend.zoo.scanning import RefusedError, scan
+from pointrend.zoo.unpickling import METADATA, STAND_INS, Array, TorchInspector, load_plain
 
 ZIP_MAGIC = b"PK\x03\x04"
 # The pickled number by which torch.save began until PyTorch 1.6, at any pickle protocol.
 OLD_TORCH_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+PLAIN_NAME = re.compile(r"[ -\[\]-~]+")
+"""Printable ASCII but a backslash."""
 WRAPPERS = ("state_dict", "model")
 """Under these keys mmsegmentation and detectron2 keep the weights."""
 
@@ -67,8 +63,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         except CheckpointFileError as error:
             raise CheckpointFileError(f"{path}: {error}") from error
         except RefusedError as error:
+            asked = shown(str(error), length=200)
             raise CheckpointFileError(
-                f"{path}: refused, because it asks for {error}, which no checkpoint needs; nothing of it was run"
+                f"{path}: refused, because it asks for {asked}, which no checkpoint needs; nothing of it was run"
             ) from error
         except Exception as error:  # broken files fail in as many ways as there are bytes
             raise CheckpointFileError(f"{path}: {_failure(kind, head)} ({_line(error)})") from error
@@ -91,7 +88,7 @@ def _failure(kind: str, head: bytes) -> str:
 
 
 def _line(error: Exception) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:200]
+    return shown(" ".join(str(error).split()) or type(error).__name__, length=200)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -114,13 +111,19 @@ def _read_torch(file: BinaryIO, size: int, *, zipped: bool) -> Any:
 def _inspect_zip(file: BinaryIO, size: int) -> None:
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
-        names = [entry.filename for entry in entries]
+        # PyTorch finds files by their names in any case, and its idea of other characters may differ from Python's.
+        names = [entry.orig_filename for entry in entries]
+        if not all(PLAIN_NAME.fullmatch(name) for name in names):
+            raise CheckpointFileError("a zip archive of files with strange names, which PyTorch does not write")
         if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 for entry in entries):
             raise CheckpointFileError("a zip archive with compressed files, which PyTorch does not write")
-        if len(set(names)) != len(names) or sum(entry.file_size for entry in entries) > size:
+        if len({name.lower() for name in names}) != len(names) or sum(entry.file_size for entry in entries) > size:
             raise CheckpointFileError("a zip archive whose files overlap, which PyTorch does not write")
+        # PyTorch reads nothing of what is marked as a folder, and takes what was in the memory for its content.
+        if any(entry.external_attr & 0x10 or entry.orig_filename.endswith("/") for entry in entries):
+            raise CheckpointFileError("a zip archive with folders in it, which PyTorch does not write")
         pickles = [name for name in names if name.count("/") == 1 and name.endswith("/data.pkl")]
-        if len(pickles) != 1:
+        if len(pickles) != 1 or len({name.partition("/")[0] for name in names}) != 1:
             raise CheckpointFileError("a zip archive, but not a checkpoint that torch.save wrote")
         if (damaged := archive.testzip()) is not None:
             raise CheckpointFileError(f"damaged: the checksum of {damaged} differs; download it again")

@@ -23,11 +23,11 @@ class SemanticNetwork(Strict):
     """The numbers that `pointrend.models.semantic_pointrend` takes, but for the number of classes."""
 
     backbone: str = "resnet50c"
-    fpn_channels: int = Field(256, ge=1)
-    coarse_channels: int = Field(128, ge=1)
+    fpn_channels: int = Field(256, ge=1, le=2**14)
+    coarse_channels: int = Field(128, ge=1, le=2**14)
     coarse_norm: Literal["batch", "group"] = "batch"
-    point_hidden: int = Field(256, ge=1)
-    point_depth: int = Field(3, ge=0)
+    point_hidden: int = Field(256, ge=1, le=2**14)
+    point_depth: int = Field(3, ge=0, le=32)
     coarse_every_layer: bool = True
     point_normalize: bool = False
     fine_strides: tuple[Literal[4]] | tuple[Literal[4], Literal[2]] = (4,)
@@ -38,7 +38,8 @@ class SemanticNetwork(Strict):
 class SemanticArchitecture(SemanticNetwork):
     """All numbers that `pointrend.models.semantic_pointrend` takes."""
 
-    num_classes: int = Field(ge=1)
+    backbone: str
+    num_classes: int = Field(ge=1, le=2**14)
 
 
 class InputSpec(Strict):

@@ -10,19 +10,36 @@ from __future__ import annotations
 import io
 import math
 import pickle
-import pickletools
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from pointrend.zoo.scanning import RefusedError, scan
 
-class RefusedError(ValueError):
-    """A pickle asks for what no checkpoint needs; the message names it."""
+
+class Fixed:
+    """Is shared by all files, so that none may change it."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: object) -> None:
+        raise RefusedError("a change of what names refer to")
+
+
+class Function(Fixed):
+    """A function that a pickle may call; other than on a function itself, no attributes can be set."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call = call
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._call(*arguments)
 
 
 class Ignored:
@@ -169,7 +186,9 @@ class RestrictedUnpickler(pickle.Unpickler):
         full = f"{module}.{name}"
         if full not in self._names:
             raise RefusedError(full[:100])
-        return self._names[full]
+        found: Any = self._names[full]
+        # Classes stay classes, from which pickles make objects; theirs and those of Python take no state.
+        return found if isinstance(found, type | Fixed) else Function(found)
 
     def persistent_load(self, pid: Any) -> Any:
         """Objects outside of the pickle: there are none."""
@@ -195,19 +214,6 @@ class RestrictedUnpickler(pickle.Unpickler):
         return text.encode("latin1")
 
 
-def scan(file: BinaryIO) -> None:
-    """Read over a pickle without executing it, and leave the file behind it.
-
-    Raises:
-        ValueError: it is no pickle or ends too early, or numbers its objects so that loading it would take memory.
-    """
-    for count, (code, argument, _) in enumerate(pickletools.genops(file)):
-        if code.name in ("PUT", "BINPUT", "LONG_BINPUT"):
-            assert isinstance(argument, int)
-            if not 0 <= argument <= count:
-                raise RefusedError("more memory than the file has bytes")
-
-
 def load_plain(content: bytes) -> Any:
     """The object in a pickle of dicts, lists, strings, numbers and numpy arrays, whose arrays are `Array`.
 
@@ -223,15 +229,19 @@ def load_plain(content: bytes) -> Any:
     return RestrictedUnpickler(file, limit=len(content), names=STAND_INS).load()
 
 
-@dataclass(frozen=True)
-class Stored:
+class Stored(Fixed):
     """The place of a tensor's numbers: how many there are."""
 
-    numel: int
+    __slots__ = ("numel",)
+
+    def __init__(self, numel: int) -> None:
+        self.numel = numel
 
 
-class StorageType:
+class StorageType(Fixed):
     """In the place of `torch.FloatStorage` and others."""
+
+    __slots__ = ("itemsize",)
 
     def __init__(self, itemsize: int) -> None:
         self.itemsize = itemsize

@@ -214,3 +214,29 @@ def test_names_that_mean_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 )  # fmt: skip
 def test_older_names(old: str, new: str) -> None:
     assert current_name(old) == new
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("point_head.classifier.bias", lambda t: t.long(), "point_head.classifier.bias is int64; expected floating"),
+        ("point_head.classifier.bias", lambda t: t.to(torch.complex64), "is complex64; expected floating"),
+        ("point_head.classifier.bias", lambda t: t.double() + 1e300, "not finite"),
+        ("backbone.model.bn1.running_var", lambda t: t - 100, "negative variances"),
+    ],
+)
+def test_numbers_that_no_network_has(
+    source: str, theirs: Tensors, name: str, change: Callable[[Tensor], Tensor], said: str
+) -> None:
+    key = NAMES[source](name)
+    assert key is not None
+    with pytest.raises(CheckpointFileError, match=said) as error:
+        to_model(theirs | {key: change(theirs[key])}, published(source))
+    assert "\n" not in str(error.value)
+
+
+def test_names_are_shown_without_what_a_terminal_obeys(source: str, theirs: Tensors) -> None:
+    with pytest.raises(CheckpointFileError, match=r"unknown   \\x1b\[2J\\n") as error:
+        to_model(theirs | {"\x1b[2J\n" + "x" * 500: torch.zeros(1)}, published(source))
+    assert "\x1b" not in str(error.value)
+    assert "x" * 100 not in str(error.value)

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from pointrend.zoo import download
-from pointrend.zoo.cache import ChecksumError, cache_folder, cached_path
+from pointrend.zoo.cache import ChecksumError, cache_folder, cached_path, pin
 from pointrend.zoo.download import DownloadError, fetch
 from pointrend.zoo.manifest import PUBLISHED, Published
+from pointrend.zoo.modelfile import ModelFileError
 
 CONTENT = bytes(i * i % 251 for i in range(300_000))
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -37,6 +38,8 @@ class Server:
     """How far from where it was asked to it continues."""
     requests: list[str | None] = field(default_factory=list)
     """The Range header of each request."""
+    mute: bool = False
+    """It answers requests to continue with 416, and does not say how long the file is."""
     gate: threading.Event | None = None
     url: str = ""
 
@@ -55,6 +58,10 @@ class Handler(BaseHTTPRequestHandler):
             return
         start, total = 0, len(state.content)
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
+        if asked and state.mute:
+            self.send_response(416)
+            self.end_headers()
+            return
         if asked and state.ranges:
             start = int(asked[1]) + state.shift
             if start >= total:
@@ -280,6 +287,8 @@ class TestUnknownHash:
 
     def test_printed_and_pinned(self, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
         path = fetch(published(server, sha256=None))
+        assert files() == ["model-abc.pth"]  # not before it was read
+        pin(published(server, sha256=None))
         said = capsys.readouterr().err
         assert SHA256 in said
         assert "model-abc.pth.sha256" in said
@@ -292,21 +301,31 @@ class TestUnknownHash:
         one_line(error)
 
     def test_download_must_be_the_pinned_one(self, server: Server) -> None:
-        fetch(published(server, sha256=None)).unlink()
+        path = fetch(published(server, sha256=None))
+        pin(published(server, sha256=None))
+        path.unlink()
         server.content = CONTENT[:-1] + b"?"
         with pytest.raises(ChecksumError, match=SHA256):
             fetch(published(server, sha256=None))
         assert files() == ["model-abc.pth.bad", "model-abc.pth.sha256"]
 
-    @pytest.mark.parametrize("content", [b"<html>log in to this network</html>", CONTENT * 5])
-    def test_wrong_size_is_not_pinned(self, server: Server, content: bytes) -> None:
+    def test_wrong_size_is_not_kept(self, server: Server) -> None:
         entry = published(server, sha256=None).model_copy(update={"weight_bytes": 100_000})
-        server.content = content
-        if len(content) > 1000:
-            entry = entry.model_copy(update={"weight_bytes": 1000})
-        with pytest.raises(ChecksumError, match=f"it has {len(content)} bytes"):
+        server.content = b"<html>log in to this network</html>"
+        with pytest.raises(ChecksumError, match="it has 35 bytes"):
             fetch(entry)
         assert files() == ["model-abc.pth.bad"]
+
+    def test_folder_that_cannot_be_written(
+        self, server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(path: Path, content: bytes) -> None:
+            raise OSError(30, "Read-only file system")
+
+        monkeypatch.setattr("pointrend.zoo.cache.write_atomically", fail)
+        fetch(published(server, sha256=None))
+        pin(published(server, sha256=None))
+        assert "could not be pinned" in capsys.readouterr().err
 
     def test_stated_size(self, server: Server) -> None:
         entry = published(server, sha256=None).model_copy(update={"size_bytes": len(CONTENT) + 1})
@@ -371,3 +390,36 @@ def test_cache_folder(home: str | None, xdg: str | None, expected: str, monkeypa
         else:
             monkeypatch.setenv(name, value)
     assert cache_folder() == Path(expected.format(home=Path.home()))
+
+
+@pytest.mark.parametrize("announce", [True, False])
+def test_body_without_end(server: Server, announce: bool) -> None:
+    server.announce = announce
+    server.content = CONTENT * 5
+    entry = published(server).model_copy(update={"weight_bytes": 1000})
+    with pytest.raises(DownloadError, match="the published file has at most 1050576") as error:
+        fetch(entry)
+    one_line(error)
+    assert files() == []
+
+
+def test_server_that_neither_sends_all_nor_continues(server: Server) -> None:
+    """Each second attempt begins anew and gets as far as the first: that must not count as progress."""
+    server.mute = True
+    server.cut = [1000] * 50
+    with pytest.raises(DownloadError, match="cannot be downloaded"):
+        fetch(published(server))
+    assert len(server.requests) <= 4
+
+
+def test_home_that_cannot_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("POINTREND_HOME", "~nosuchuser/x")
+    with pytest.raises(ModelFileError, match="POINTREND_HOME is ~nosuchuser/x, and there is no such") as error:
+        cache_folder()
+    one_line(error)
+    (tmp_path / "file").write_text("x")
+    for home in ("file", "file/below"):
+        monkeypatch.setenv("POINTREND_HOME", str(tmp_path / home))
+        with pytest.raises(ModelFileError, match="is a file, and must be a folder") as error:
+            cache_folder()
+        one_line(error)

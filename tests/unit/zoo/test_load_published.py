@@ -169,7 +169,7 @@ def test_a_file_that_fits_two_names(
 ) -> None:
     monkeypatch.setitem(PUBLISHED, "mmseg-r101-cityscapes", tiny(PUBLISHED["mmseg-r101-cityscapes"]))
     torch.save(weights, tmp_path / "mine.pth")
-    with pytest.raises(ModelFileError, match=r"mine\.pth: it may be .*r50.* or .*r101.*convert") as error:
+    with pytest.raises(ModelFileError, match=r"mine\.pth: it may be mmseg-r\S+ or mmseg-r\S+: convert") as error:
         load_model(tmp_path / "mine.pth")
     assert "\n" not in str(error.value)
 
@@ -207,3 +207,27 @@ def test_missing_files(tmp_path: Path) -> None:
 def test_misspelt_names() -> None:
     with pytest.raises(UnknownModelError, match=r"'mmseg-r50-cityscape'.*mmseg-r50-cityscapes"):
         load_model("mmseg-r50-cityscape")
+
+
+def test_a_hash_is_pinned_once_the_file_was_read(
+    served: Published, folder: Path, weights: dict[str, Tensor], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = folder / "tiny-0.pth"
+    good = file.read_bytes()
+    PUBLISHED[NAME] = served.model_copy(update={"sha256": None, "weight_bytes": len(good) // 2})
+    kept = lambda: sorted(path.name for path in cache_folder().iterdir() if path.suffix != ".lock")  # noqa: E731
+    for bad in (bytes(len(good)), good[:-100]):
+        file.write_bytes(bad)
+        with pytest.raises(ModelFileError, match=r"tiny-0\.pth: .*it is now tiny-0\.pth\.bad") as error:
+            load_model(NAME)
+        assert "\n" not in str(error.value)
+        assert kept() == ["tiny-0.pth.bad"]
+    torch.save({name: value for name, value in weights.items() if "neck" not in name}, file)
+    with pytest.raises(ModelFileError, match=r"differences.*(\n.*)*it is now tiny-0\.pth\.bad"):
+        load_model(NAME)
+    assert kept() == ["tiny-0.pth.bad"]
+    file.write_bytes(good)
+    check(load_model(NAME).network, weights)
+    assert kept() == ["tiny-0.pth", "tiny-0.pth.bad", "tiny-0.pth.sha256"]
+    assert capsys.readouterr().err.count("is now pinned") == 1
+    check(load_model(NAME).network, weights)

@@ -22,7 +22,7 @@ NAMES = [
 
 
 def test_all_are_named() -> None:
-    assert list(PUBLISHED) == NAMES
+    assert sorted(PUBLISHED) == sorted(NAMES)
     assert all(PUBLISHED[name].name == name for name in NAMES)
     assert len({published.file for published in PUBLISHED.values()}) == len(NAMES)  # they share a folder
 

@@ -119,6 +119,9 @@ def test_a_newer_format_says_to_upgrade(rewrite: Rewrite) -> None:
         (lambda f: f["architecture"].update(depht=7), "architecture.depht"),
         (lambda f: f["test"].update(steps=-1), "wrong at test.steps"),
         (lambda f: f.update(task="dancing"), "wrong at task"),
+        (lambda f: f["architecture"].update(fpn_channels=2**40), "wrong at architecture.fpn_channels"),
+        (lambda f: f["architecture"].update(point_depth=10**6), "wrong at architecture.point_depth"),
+        (lambda f: f["architecture"].update({"\x1b[2J": 1}), r"wrong at architecture.\x1b[2J"),
         (lambda f: f["architecture"].update(backbone="resnet_50_typo"), "resnet_50_typo"),
     ],
 )
@@ -128,7 +131,7 @@ def test_a_wrong_description_names_the_place(
     assert said in message(rewrite(change))
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '"x"'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '"x"', "[" * 100_000, "9" * 5000])
 def test_a_description_that_is_no_object_is_refused(rewrite: Rewrite, text: str) -> None:
     assert "description" in message(rewrite(**{METADATA_KEY: text}))
 
@@ -161,3 +164,11 @@ def test_two_classes_need_one_logit_but_may_have_two(small_spec: ModelSpec) -> N
         else:
             with pytest.raises(ValueError, match="2 class names, but the network has 3 logits"):
                 ModelSpec.model_validate(fields)
+
+
+def test_nothing_is_allocated_before_the_shapes_are_compared(rewrite: Rewrite, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pointrend.zoo.modelfile.build", lambda spec: pytest.fail("the network was built"))
+    large = {"fpn_channels": 2**14, "coarse_channels": 2**14, "point_hidden": 2**14, "point_depth": 32}
+    assert "do not fit the architecture" in message(rewrite(lambda fields: fields["architecture"].update(large)))
+    said = message(rewrite(tensors={"\x1b[2J\n": torch.zeros(1)}))
+    assert "\x1b" not in said

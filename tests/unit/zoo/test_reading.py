@@ -8,6 +8,7 @@ import os
 import pathlib
 import pickle
 import struct
+import subprocess
 import sys
 import types
 import warnings
@@ -23,6 +24,7 @@ import torch
 from safetensors.torch import save_file
 
 from pointrend.zoo.reading import CheckpointFileError, read_tensors
+from pointrend.zoo.unpickling import METADATA, STAND_INS, TORCH_NAMES
 
 ARRAYS = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "a.bias": np.array([1.5, -2.0], np.float32)}
 
@@ -346,3 +348,97 @@ def test_what_is_no_checkpoint(tmp_path: Path, content: bytes, expected: str) ->
 def test_missing_files_and_folders(tmp_path: Path) -> None:
     assert "no such file" in refusal(tmp_path / "nothing.pth")
     assert "no such file" in refusal(tmp_path)
+
+
+def zipped(path: Path, *entries: tuple[str, bytes]) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in entries:
+            archive.writestr(name, content)
+
+
+DEEP = b")" + b"\x85" * 2_000_000
+NESTED = {
+    "key of a dict": b"\x80\x04}" + DEEP + b"K\x01s.",
+    "member of a set": b"\x80\x02c__builtin__\nset\n](" + DEEP + b"e\x85R.",
+    "member of a new set": b"\x80\x04\x8f(" + DEEP + b"\x90.",
+    "frozen set": b"\x80\x04(" + DEEP + b"\x91.",
+    "by the memo": b"\x80\x04})" + b"\x94h\x00\x86" * 1_000_000 + b"K\x01s.",
+    "behind a popped mark": b"\x80\x04})" + b"(0\x85" * 1_000_000 + b"K\x01s.",
+}
+
+
+@pytest.mark.parametrize("kind", ["pkl", "pth"])
+def test_deep_nesting_does_not_end_the_interpreter(tmp_path: Path, kind: str) -> None:
+    """In another process: what is noticed too late is a segmentation fault."""
+    paths = [tmp_path / f"{name}.{kind}" for name in NESTED]
+    for path, content in zip(paths, NESTED.values(), strict=True):
+        if kind == "pkl":
+            path.write_bytes(content)
+        else:
+            zipped(path, ("a/data.pkl", content))
+    program = """
+import sys
+from pathlib import Path
+from pointrend.zoo.reading import CheckpointFileError, read_tensors
+for path in sys.argv[1:]:
+    try:
+        read_tensors(Path(path))
+    except CheckpointFileError as error:
+        print(error)
+"""
+    ran = subprocess.run([sys.executable, "-c", program, *paths], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0
+    assert [line.count("nested more than 100 deep") for line in ran.stdout.splitlines()] == [1] * len(NESTED)
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_long_is_not_deep(tmp_path: Path, protocol: int) -> None:
+    path = tmp_path / "x.pkl"
+    nested: Any = 1
+    for _ in range(20):
+        nested = {"a": [(nested,)]}
+    path.write_bytes(pickle.dumps({"model": ARRAYS, "n": nested, "list": [[i] for i in range(5000)]}, protocol))
+    assert_read(path)
+
+
+def test_zips_in_which_names_mean_two_files(tmp_path: Path) -> None:
+    harmless = pickle.dumps({}, protocol=2)
+    path = tmp_path / "x.pth"
+    for other in ("a/DATA.PKL", "A/data.PKL", "a/d\u0101ta.pkl", "a\\data.pkl", "b/data.bin", "version", "a/\x1b"):
+        zipped(path, ("a/data.pkl", harmless), (other, b"?"))
+        assert "zip archive" in refusal(path)
+    zipped(path, ("a/data.pkl", harmless), ("a/version", b"3\n"))
+    assert "holds no weights" in refusal(path)
+
+
+NAMED = ["collections.OrderedDict", "builtins.set", "_codecs.encode", *STAND_INS, *METADATA, *TORCH_NAMES]
+
+
+@pytest.mark.parametrize("kind", ["pkl", "pth"])
+def test_what_names_refer_to_cannot_be_changed(tmp_path: Path, kind: str) -> None:
+    state = {"dict": b"}U\x01xK\x01s", "slots": b"N}U\x01xK\x01s\x86"}
+    objects = {name: "c{}\n{}\n".format(*name.rsplit(".", 1)).encode() for name in NAMED}
+    objects["a storage"] = b"(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x02tQ"
+    for name, made in objects.items():
+        for change in state.values():
+            path = tmp_path / f"x.{kind}"
+            content = b"\x80\x02" + made + change + b"b."
+            if kind == "pkl":
+                path.write_bytes(content)
+            else:
+                zipped(path, ("a/data.pkl", content), ("a/data/0", bytes(8)))
+            said = refusal(path)
+            assert "asks for" in said or "setstate" in said or "attribute" in said or "mappingproxy" in said, name
+    for old in (False, True):
+        torch.save({"state_dict": tensors()}, tmp_path / "good.pth", _use_new_zipfile_serialization=not old)
+        assert_read(tmp_path / "good.pth")
+    (tmp_path / "good.pkl").write_bytes(pickle.dumps(OrderedDict(ARRAYS), protocol=2))
+    assert_read(tmp_path / "good.pkl")
+
+
+def test_nothing_that_a_terminal_obeys_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "x.pkl"
+    path.write_bytes(b"\x80\x02cos\x1b[2J\nsystem\n.")
+    assert "os\\x1b[2J.system" in refusal(path)
+    path.write_bytes(pickle.dumps({"\x1b[2J\n": 1}))
+    assert "\x1b" not in refusal(path)
