@@ -48,9 +48,9 @@ def test_photograph_of_a_person(predictor: Predictor) -> None:
     assert 0.2 < shares[names.index("background")] < 0.8
 
 
-@pytest.mark.parametrize("size", [(64, 64), (2048, 2048)])
+@pytest.mark.parametrize("size", [(192, 192), (2048, 2048)])
 def test_thumbnail_and_large_photograph_agree(predictor: Predictor, size: tuple[int, int]) -> None:
-    """The network sees both at its own size, so the labels are alike."""
+    """The network sees both at its own size, so the labels are alike, as far as a thumbnail still shows things."""
     photo = Image.open(ASTRONAUT).convert("RGB")
     whole = predictor(photo).labels
     other = predictor(photo.resize(size, Image.Resampling.BICUBIC)).labels
