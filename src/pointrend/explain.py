@@ -15,7 +15,7 @@ from torch import Tensor
 from pointrend.core import SubdivisionStep, labels_of, uncertainty
 from pointrend.files import atomic_path
 from pointrend.inputs import to_pixels
-from pointrend.predict import Dense, Predictor
+from pointrend.predict import Dense, SemanticPredictor
 from pointrend.results import SOFTWARE, SemanticResult
 from pointrend.viz import is_background
 
@@ -53,7 +53,7 @@ class Rendering:
     """(H, W), the result."""
 
 
-def predict_and_keep(predictor: Predictor, path: Path) -> tuple[SemanticResult, Rendering]:
+def predict_and_keep(predictor: SemanticPredictor, path: Path) -> tuple[SemanticResult, Rendering]:
     """What `predictor(path)` gives, and the rendering it came from, which `explain` takes."""
     pixels = to_pixels(path)
     rendering = render(predictor, pixels)
@@ -61,7 +61,7 @@ def predict_and_keep(predictor: Predictor, path: Path) -> tuple[SemanticResult, 
 
 
 def save_explanation(
-    predictor: Predictor, pixels: np.ndarray, path: Path, *, rendering: Rendering | None = None
+    predictor: SemanticPredictor, pixels: np.ndarray, path: Path, *, rendering: Rendering | None = None
 ) -> None:
     """Draw `explain(predictor, pixels, rendering=rendering)` to a PNG, atomically."""
     figure = explain(predictor, pixels, rendering=rendering)
@@ -69,7 +69,7 @@ def save_explanation(
         figure.savefig(temporary, format="png", metadata={"Software": SOFTWARE})
 
 
-def explain(predictor: Predictor, pixels: np.ndarray, *, rendering: Rendering | None = None) -> Figure:
+def explain(predictor: SemanticPredictor, pixels: np.ndarray, *, rendering: Rendering | None = None) -> Figure:
     """A matplotlib figure of how an image was rendered, zoomed into the window where rendering changed most.
 
     Panels: the photograph with the window marked; the coarse labels, cell by cell; for each step the upsampled labels
@@ -108,7 +108,7 @@ def explain(predictor: Predictor, pixels: np.ndarray, *, rendering: Rendering | 
     return figure
 
 
-def render(predictor: Predictor, pixels: np.ndarray) -> Rendering:
+def render(predictor: SemanticPredictor, pixels: np.ndarray) -> Rendering:
     """Predict, and keep the steps."""
     dense = predictor.dense(pixels)
     steps = tuple(predictor.subdivision_steps(dense))
@@ -174,7 +174,7 @@ def _size(maps: Tensor) -> str:
 class _Painter:
     """Draws maps of different resolution in one frame: pixels of the network's input."""
 
-    def __init__(self, predictor: Predictor, pixels: np.ndarray, dense: Dense, window: Window) -> None:
+    def __init__(self, predictor: SemanticPredictor, pixels: np.ndarray, dense: Dense, window: Window) -> None:
         self.classes = predictor.spec.classes
         self.pixels = pixels
         self.dense = dense

@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from pointrend.data.images import ImageError, image_pixels, read_image
-from pointrend.zoo.spec import InputSpec, TestSpec
+from pointrend.zoo.spec import InputSpec, InstanceTestSpec, TestSpec
 
 ImageInput = str | Path | Image.Image | np.ndarray | Tensor
 Channels = Literal["rgb", "bgr"]
@@ -90,16 +90,19 @@ class NetworkInput:
     """(h, w) without the padding."""
 
 
-def test_size(size: tuple[int, int], test: TestSpec) -> tuple[int, int]:
+def test_size(size: tuple[int, int], test: TestSpec | InstanceTestSpec) -> tuple[int, int]:
     """The (h, w) an image of `size` (H, W) is resized to: shortest edge as wanted, longest edge not above its limit."""
-    scale = min(test.shortest / min(size), test.longest / max(size))
+    wanted = test.shortest / min(size)
+    if isinstance(test, InstanceTestSpec) and test.scale is not None:
+        wanted = test.scale
+    scale = min(wanted, test.longest / max(size))
     return max(1, int(size[0] * scale + 0.5)), max(1, int(size[1] * scale + 0.5))
 
 
 test_size.__test__ = False  # type: ignore[attr-defined]  # pytest: not a test
 
 
-def network_input(pixels: np.ndarray, *, input: InputSpec, test: TestSpec) -> NetworkInput:
+def network_input(pixels: np.ndarray, *, input: InputSpec, test: TestSpec | InstanceTestSpec) -> NetworkInput:
     """Resize, order channels, normalise and pad an image (H, W, 3) uint8 RGB."""
     image = torch.tensor(pixels).permute(2, 0, 1)
     height, width = test_size((pixels.shape[0], pixels.shape[1]), test)

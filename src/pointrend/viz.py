@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pointrend.data.classes import ClassInfo
+from pointrend.data.classes import ClassInfo, generate_colors
 
 LegendEntry = tuple[ClassInfo, str]
 """A class and what is written beside its colour."""
@@ -48,6 +48,54 @@ def draw_overlay(
     order = [i for i in np.argsort(-counts, kind="stable") if counts[i] and i < len(classes)]
     entries = [(classes[i], f"{classes[i].name}  {_percent(counts[i] / labels.size)}") for i in order]
     return add_legend(picture, entries)
+
+
+def draw_instances(
+    image: np.ndarray,
+    crops: Sequence[tuple[tuple[int, int, int, int], np.ndarray]],
+    class_ids: Sequence[int],
+    classes: Sequence[ClassInfo],
+    *,
+    alpha: float = 0.35,
+) -> Image.Image:
+    """The photograph with every object outlined in a colour of its own, and tinted where there are several classes.
+
+    The picture is not scaled: its pixels are the upper left (H, W) of the result. Of one class, as nuclei are, objects
+    are only outlined, so that the photograph stays to be judged; of several, a legend counts them.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        crops: of each object, best first, its window (left, top, right, bottom) and the mask in it.
+        class_ids: of each object.
+        classes: names and colours.
+        alpha: how much of the colour is mixed in where there are several classes.
+    """
+    picture = image.copy()
+    several = len(classes) > 1
+    width = outline_width(image.shape[:2])
+    # Neighbours get colours that are far apart: the generated ones are, in their order.
+    palette = np.array(generate_colors(24), np.uint8)
+    for index in reversed(range(len(crops))):
+        (left, top, right, bottom), inside = crops[index]
+        if not inside.any():
+            continue
+        color = palette[index % len(palette)]
+        part = picture[top:bottom, left:right]
+        if several:
+            part[inside] = ((1 - alpha) * part[inside] + alpha * color).astype(np.uint8)
+        part[inside & _near_outside(inside, width)] = color
+    result = Image.fromarray(picture)
+    if not several:
+        return result
+    counts = np.bincount(np.asarray(class_ids, np.int64), minlength=len(classes))
+    order = [i for i in np.argsort(-counts, kind="stable") if counts[i]]
+    return add_legend(result, [(classes[i], f"{classes[i].name}  {counts[i]}") for i in order])
+
+
+def _near_outside(inside: np.ndarray, width: int) -> np.ndarray:
+    """(h, w) bool: pixels at most `width` steps from one that is not inside; beyond the crop nothing is."""
+    padded = np.pad(inside, 1)
+    return _near_other_labels(padded.astype(np.uint8), width)[1:-1, 1:-1]
 
 
 def is_background(index: int, info: ClassInfo) -> bool:

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from pointrend.models import semantic_pointrend
+from pointrend.models import instance_pointrend, semantic_pointrend
 from pointrend.train.recipe import load_recipe, recipe_names
 
 ROOT = Path(__file__).parents[2]
@@ -63,7 +63,9 @@ def test_recipes_are_valid(name: str) -> None:
     assert recipe.data.layout
     # A backbone without the strides, or a width that its norm cannot take, would fail on the user's machine.
     with torch.device("meta"):
-        semantic_pointrend(num_classes=3, **recipe.model.model_dump(exclude={"weights"}))
+        numbers = recipe.model.model_dump(exclude={"weights", "freeze_norm", "freeze_stages"})
+        build = instance_pointrend if recipe.task == "instance" else semantic_pointrend
+        build(num_classes=3, **numbers)
 
 
 def test_versions_agree() -> None:

@@ -52,6 +52,33 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ellipses on a dark ground, one id each: 12 images to train on, of which one is empty, 4 to evaluate."""
+    root = tmp_path_factory.mktemp("blobs")
+    for split, count, first in (("train", 12, 0), ("val", 4, 100)):
+        for name in ("images", "labels"):
+            (root / split / name).mkdir(parents=True)
+        for index in range(count):
+            random = np.random.default_rng(first + index)
+            ids = ellipses(random, count=0 if (split, index) == ("train", 0) else 5)
+            light = np.where(ids > 0, 170 + 10 * (ids % 4), 40) + random.normal(0, 8, ids.shape)
+            pixels = np.repeat(light.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
+            Image.fromarray(pixels).save(root / split / "images" / f"{index:02}.png")
+            Image.fromarray(ids.astype(np.uint16)).save(root / split / "labels" / f"{index:02}.png")
+    return root
+
+
+def ellipses(random: np.random.Generator, *, count: int, size: int = 96) -> np.ndarray:
+    """(size, size) ids of up to `count` ellipses, of which later ones hide earlier ones."""
+    y, x = np.mgrid[:size, :size] + 0.5
+    ids = np.zeros((size, size), np.int32)
+    for number in range(1, count + 1):
+        (cx, cy), (rx, ry) = random.uniform(8, size - 8, 2), random.uniform(7, 14, 2)
+        ids[((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2 <= 1] = number
+    return ids
+
+
+@pytest.fixture(scope="session")
 def tiny_settings() -> list[str]:
     """`--set` values that make a recipe small enough for a test."""
     return [

@@ -10,7 +10,7 @@ import pytest
 import skimage
 from PIL import Image
 
-from pointrend import Predictor, list_models, load_model
+from pointrend import SemanticPredictor, list_models, load_model
 from pointrend.cli import main
 from pointrend.data import find_samples
 from pointrend.evaluate import evaluate
@@ -19,8 +19,8 @@ ASTRONAUT = Path(skimage.__file__).parent / "data" / "astronaut.png"
 
 
 @pytest.fixture(scope="module")
-def predictor() -> Predictor:
-    return Predictor(load_model("people-lite0"))
+def predictor() -> SemanticPredictor:
+    return SemanticPredictor(load_model("people-lite0"))
 
 
 def test_it_is_listed_with_licence_and_scores() -> None:
@@ -30,7 +30,7 @@ def test_it_is_listed_with_licence_and_scores() -> None:
     assert entry.scores["miou"] > entry.scores["coarse_miou"]
 
 
-def test_rendering_sharpens_real_boundaries(predictor: Predictor, test_data: Path) -> None:
+def test_rendering_sharpens_real_boundaries(predictor: SemanticPredictor, test_data: Path) -> None:
     """On the first 12 photographs of val; the card has the numbers of all."""
     scores = evaluate(predictor, find_samples(test_data / "people" / "val", layout="people"), limit=12)
     assert scores.pointrend.miou > 50
@@ -38,7 +38,7 @@ def test_rendering_sharpens_real_boundaries(predictor: Predictor, test_data: Pat
     assert scores.pointrend.boundary_iou > scores.coarse.boundary_iou + 1.5
 
 
-def test_photograph_of_a_person(predictor: Predictor) -> None:
+def test_photograph_of_a_person(predictor: SemanticPredictor) -> None:
     result = predictor(ASTRONAUT)
     assert result.labels.shape == (512, 512)
     names = [c.name for c in result.classes]
@@ -49,7 +49,7 @@ def test_photograph_of_a_person(predictor: Predictor) -> None:
 
 
 @pytest.mark.parametrize("size", [(192, 192), (2048, 2048)])
-def test_thumbnail_and_large_photograph_agree(predictor: Predictor, size: tuple[int, int]) -> None:
+def test_thumbnail_and_large_photograph_agree(predictor: SemanticPredictor, size: tuple[int, int]) -> None:
     """The network sees both at its own size, so the labels are alike, as far as a thumbnail still shows things."""
     photo = Image.open(ASTRONAUT).convert("RGB")
     whole = predictor(photo).labels

@@ -16,7 +16,8 @@ from pointrend.cli import main
 from pointrend.data import find_samples
 from pointrend.train.checkpoint import CheckpointError
 from pointrend.train.loop import Outcome, train
-from pointrend.train.recipe import load_recipe
+from pointrend.train.recipe import SemanticRecipe, load_recipe
+from pointrend.train.semantic import SemanticTask
 
 
 def run(
@@ -24,7 +25,9 @@ def run(
 ) -> Outcome:
     recipe = load_recipe("people-lite0", settings)
     samples = [find_samples(scenes, layout="folder", split=split) for split in ("train", "val")]
-    return train(recipe, samples[0], samples[1], out, resume=resume, stop_after=stop_after)
+    assert isinstance(recipe, SemanticRecipe)
+    task = SemanticTask(recipe, samples[0], samples[1])
+    return train(task, out, resume=resume, stop_after=stop_after)
 
 
 @pytest.fixture(scope="module")

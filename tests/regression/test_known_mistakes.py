@@ -36,9 +36,9 @@ from pointrend.core import (
 )
 from pointrend.data.classes import ClassInfo
 from pointrend.models import Backbone, PointHead, SemanticFPNHead, SemanticPointRend, semantic_pointrend
-from pointrend.predict import Dense, Predictor, cropped
-from pointrend.zoo.modelfile import Model
-from pointrend.zoo.spec import InputSpec, ModelSpec, SemanticArchitecture, TestSpec
+from pointrend.predict import Dense, SemanticPredictor, cropped
+from pointrend.zoo.modelfile import Model, SemanticModel
+from pointrend.zoo.spec import InputSpec, SemanticArchitecture, SemanticSpec, TestSpec
 
 CLASSES = (ClassInfo("dark", (0, 0, 0)), ClassInfo("bright", (255, 255, 255)))
 
@@ -213,7 +213,7 @@ def test_the_number_of_points_is_the_models(number: int) -> None:
     """6: mmsegmentation has 8196, detectron2 8192, the paper 8096."""
     model = brightness_model(num_points=number, steps=1, shortest=256)
     pixels = np.zeros((256, 256, 3), dtype=np.uint8)
-    predictor = Predictor(model)
+    predictor = SemanticPredictor(model)
 
     def points_of(steps: Iterator[SubdivisionStep]) -> int:
         return next(steps).points.shape[1]
@@ -221,7 +221,7 @@ def test_the_number_of_points_is_the_models(number: int) -> None:
     dense = predictor.dense(pixels)
     assert points_of(predictor.subdivision_steps(dense)) == number
     assert points_of(model.network.subdivision_steps(dense.output, steps=1)) != number  # a constant of ours
-    asked = Predictor(model, num_points=11)
+    asked = SemanticPredictor(model, num_points=11)
     assert points_of(asked.subdivision_steps(asked.dense(pixels))) == 11
 
 
@@ -350,7 +350,7 @@ def test_maps_of_a_size_that_no_stride_divides_are_not_shifted() -> None:
 def test_a_prediction_has_the_size_of_its_image(size: tuple[int, int]) -> None:
     """10: whatever the stride, the image's labels are of its own size, and where they belong."""
     pixels = brightness_image(size)
-    result = Predictor(brightness_model(num_points=10**6, shortest=min(size)))(pixels)
+    result = SemanticPredictor(brightness_model(num_points=10**6, shortest=min(size)))(pixels)
     assert result.labels.shape == size
     wrong = (result.labels != (pixels[:, :, 0] > 127)).mean()
     assert wrong < 0.04  # the grid does not fit the pixels, so some at the boundary may differ
@@ -416,7 +416,7 @@ def test_points_of_a_padded_input_are_normalised_by_the_padded_size() -> None:
     size = (50, 70)
     pixels = brightness_image(size)
     expected = torch.from_numpy(pixels[:, :, 0] > 127).long()
-    predictor = Predictor(brightness_model(num_points=10**6, shortest=50, pad_multiple=32))
+    predictor = SemanticPredictor(brightness_model(num_points=10**6, shortest=50, pad_multiple=32))
     dense = predictor.dense(pixels)
     assert (dense.padded, dense.valid, dense.size) == ((64, 96), size, size)
     rendered = predictor.rendered_logits(dense)
@@ -441,7 +441,7 @@ def test_points_of_a_padded_input_are_normalised_by_the_padded_size() -> None:
 def test_padding_does_not_move_a_prediction(size: tuple[int, int], multiple: int) -> None:
     """15: the same picture, whatever it is padded to, both rows; some pixels at the boundary may differ."""
     pixels = brightness_image(size)
-    predictor = Predictor(brightness_model(num_points=10**6, shortest=min(size), pad_multiple=multiple))
+    predictor = SemanticPredictor(brightness_model(num_points=10**6, shortest=min(size), pad_multiple=multiple))
     coarse, rendered = predictor.compare(pixels)
     expected = torch.from_numpy(pixels[:, :, 0] > 127).long()
     for labels in (coarse, rendered):
@@ -525,14 +525,14 @@ def sums_of_inputs(padding: str) -> _Handmade:
 
 def brightness_model(*, num_points: int, steps: int = 2, shortest: int = 64, pad_multiple: int = 1) -> Model:
     """Labels what is brighter than 127.5; the network sees images at their own size if `shortest` is theirs."""
-    spec = ModelSpec(
+    spec = SemanticSpec(
         name="brightness",
         architecture=SemanticArchitecture(backbone="none", num_classes=1),
         classes=CLASSES,
         input=InputSpec(mean=(127.5,) * 3, std=(127.5,) * 3),
         test=TestSpec(shortest=shortest, longest=4096, pad_multiple=pad_multiple, num_points=num_points, steps=steps),
     )
-    return Model(network=handmade(_ReadsTheImage()), spec=spec)
+    return SemanticModel(network=handmade(_ReadsTheImage()), spec=spec)
 
 
 def brightness_image(size: tuple[int, int]) -> np.ndarray:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from pointrend.core import sample_points
 from pointrend.data.classes import ClassInfo
 from pointrend.models import SemanticOutput, SemanticPointRend
-from pointrend.zoo.modelfile import Model, build, save_model
-from pointrend.zoo.spec import InputSpec, ModelSpec, SemanticArchitecture, TestSpec
+from pointrend.zoo.modelfile import Model, SemanticModel, build, save_model
+from pointrend.zoo.spec import InputSpec, SemanticArchitecture, SemanticSpec, TestSpec
 
 COLORS = (
     ClassInfo("background", (0, 0, 0)),
@@ -49,14 +49,14 @@ def color_model() -> Callable[..., Model]:
     def make(*, classes: tuple[ClassInfo, ...] = COLORS, channels: str = "rgb", **test: int) -> Model:
         settings = {"shortest": 48, "longest": 4000, "num_points": 1_000_000, "steps": 2} | test
         logits = 1 if len(classes) == 2 else len(classes)
-        spec = ModelSpec(
+        spec = SemanticSpec(
             name="colors",
             architecture=SemanticArchitecture(backbone="none", num_classes=logits),
             classes=classes,
             input=InputSpec(mean=(0, 0, 0), std=(1, 1, 1), channels=channels),
             test=TestSpec(**settings),
         )
-        return Model(network=ColorNetwork(logits).eval(), spec=spec)
+        return SemanticModel(network=ColorNetwork(logits).eval(), spec=spec)
 
     return make
 
@@ -74,9 +74,9 @@ def color_image() -> Callable[..., np.ndarray]:
 
 
 @pytest.fixture(scope="session")
-def small_spec() -> ModelSpec:
+def small_spec() -> SemanticSpec:
     """A real architecture with few channels."""
-    return ModelSpec(
+    return SemanticSpec(
         name="small",
         architecture=SemanticArchitecture(
             backbone="tf_efficientnet_lite0",
@@ -95,10 +95,10 @@ def small_spec() -> ModelSpec:
 
 
 @pytest.fixture(scope="session")
-def small_model(small_spec: ModelSpec) -> Model:
+def small_model(small_spec: SemanticSpec) -> Model:
     """The real architecture with random weights."""
     torch.manual_seed(0)
-    return Model(network=build(small_spec).eval(), spec=small_spec)
+    return SemanticModel(network=build(small_spec).eval(), spec=small_spec)
 
 
 @pytest.fixture(scope="session")

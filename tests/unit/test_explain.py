@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from pointrend.explain import choose_window, explain, predict_and_keep, render, save_explanation
-from pointrend.predict import Predictor
+from pointrend.predict import SemanticPredictor
 from pointrend.results import is_ours
 from pointrend.zoo.modelfile import Model
 
@@ -30,7 +30,7 @@ def titles(figure: Figure) -> list[str]:
 @pytest.mark.parametrize("pad_multiple", [1, 32])
 @pytest.mark.parametrize(("y", "x"), [(40, 40), (160, 250), (20, 270)])
 def test_the_window_shows_the_boundary(color_model: MakeModel, y: int, x: int, pad_multiple: int) -> None:
-    predictor = Predictor(color_model(shortest=200, pad_multiple=pad_multiple, num_points=3000))
+    predictor = SemanticPredictor(color_model(shortest=200, pad_multiple=pad_multiple, num_points=3000))
     window = choose_window(render(predictor, spot(200, 300, y, x, 12)))
     assert window.left <= x <= window.right
     assert window.top <= y <= window.bottom
@@ -43,7 +43,7 @@ def test_the_window_shows_the_boundary(color_model: MakeModel, y: int, x: int, p
 
 @pytest.mark.parametrize(("size", "steps"), [((1, 1), 2), ((1, 300), 1), ((40, 40), 0), ((300, 90), 2)])
 def test_any_image_has_a_window_inside(color_model: MakeModel, size: tuple[int, int], steps: int) -> None:
-    rendering = render(Predictor(color_model(pad_multiple=32), steps=steps), np.zeros((*size, 3), np.uint8))
+    rendering = render(SemanticPredictor(color_model(pad_multiple=32), steps=steps), np.zeros((*size, 3), np.uint8))
     window = choose_window(rendering)
     height, width = rendering.dense.valid
     assert 0 <= window.left < window.right <= width
@@ -52,7 +52,7 @@ def test_any_image_has_a_window_inside(color_model: MakeModel, size: tuple[int, 
 
 @pytest.mark.parametrize("steps", [0, 1, 2])
 def test_there_is_a_panel_for_each_step(color_model: MakeModel, steps: int) -> None:
-    predictor = Predictor(color_model(shortest=96, pad_multiple=32, num_points=500), steps=steps)
+    predictor = SemanticPredictor(color_model(shortest=96, pad_multiple=32, num_points=500), steps=steps)
     found = titles(explain(predictor, spot(96, 130, 50, 60, 20)))
     assert found[:2] == ["the photograph", "coarse prediction, 24 x 40"]
     expected = ["step 1: 500 points on 48 x 80", "step 2: 500 points on 96 x 160"][:steps]
@@ -64,7 +64,7 @@ def test_there_is_a_panel_for_each_step(color_model: MakeModel, steps: int) -> N
 def test_points_are_drawn_where_they_were_predicted(color_model: MakeModel) -> None:
     """In pixels of the padded input: a dot of step 2 is the centre of one of its grid's cells, inside the window."""
     # In the padding this model's logits are tied: some 3600 points go there before any goes to the disc.
-    predictor = Predictor(color_model(shortest=96, pad_multiple=32, num_points=4000))
+    predictor = SemanticPredictor(color_model(shortest=96, pad_multiple=32, num_points=4000))
     image = spot(96, 130, 50, 60, 20)
     rendering = render(predictor, image)
     window = choose_window(rendering)
@@ -88,7 +88,7 @@ def test_points_are_drawn_where_they_were_predicted(color_model: MakeModel) -> N
 
 def test_maps_of_every_resolution_lie_in_one_frame(color_model: MakeModel) -> None:
     """The disc's centre of mass is the same in the coarse panel, the steps and the result."""
-    predictor = Predictor(color_model(shortest=192, pad_multiple=32, num_points=20_000))
+    predictor = SemanticPredictor(color_model(shortest=192, pad_multiple=32, num_points=20_000))
     figure = explain(predictor, spot(96, 130, 50, 60, 8))  # seen at twice its size
     for panel in (figure.axes[1], figure.axes[2], figure.axes[3], figure.axes[5]):
         labels = panel.images[1]
@@ -105,7 +105,7 @@ def test_maps_of_every_resolution_lie_in_one_frame(color_model: MakeModel) -> No
 def test_a_kept_rendering_is_the_prediction_and_is_not_made_again(
     color_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
-    predictor = Predictor(color_model(shortest=96, pad_multiple=32, num_points=500), steps=steps)
+    predictor = SemanticPredictor(color_model(shortest=96, pad_multiple=32, num_points=500), steps=steps)
     path = tmp_path / "photo.png"
     Image.fromarray(spot(96, 130, 50, 60, 20)).save(path)
     expected = predictor(path)
@@ -119,14 +119,14 @@ def test_a_kept_rendering_is_the_prediction_and_is_not_made_again(
     def again(*arguments: object) -> None:
         raise AssertionError("the network ran again")
 
-    monkeypatch.setattr(Predictor, "dense", again)
+    monkeypatch.setattr(SemanticPredictor, "dense", again)
     assert titles(explain(predictor, result.image, rendering=rendering)) == found
 
 
 def test_it_is_saved_whole_or_not_at_all(
     color_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predictor = Predictor(color_model())
+    predictor = SemanticPredictor(color_model())
     image = spot(48, 64, 24, 30, 10)
     path = tmp_path / "new" / "explained.png"
     save_explanation(predictor, image, path)

@@ -12,9 +12,9 @@ from torch import Tensor
 from pointrend.data import ImageError
 from pointrend.data.classes import ClassInfo
 from pointrend.models import SemanticOutput
-from pointrend.predict import Predictor
+from pointrend.predict import SemanticPredictor
 from pointrend.results import SemanticResult
-from pointrend.zoo.modelfile import Model
+from pointrend.zoo.modelfile import Model, SemanticModel
 
 MakeModel = Callable[..., Model]
 MakeImage = Callable[..., np.ndarray]
@@ -28,8 +28,8 @@ def test_labels_have_exactly_the_size_of_the_image(
     small_model: Model, size: tuple[int, int], pad_multiple: int
 ) -> None:
     test = small_model.spec.test.model_copy(update={"pad_multiple": pad_multiple})
-    model = Model(small_model.network, small_model.spec.model_copy(update={"test": test}))
-    result = Predictor(model)(np.zeros((*size, 3), np.uint8))
+    model = SemanticModel(small_model.network, small_model.spec.model_copy(update={"test": test}))
+    result = SemanticPredictor(model)(np.zeros((*size, 3), np.uint8))
     assert result.labels.shape == size
     assert result.labels.dtype == np.uint8
     assert result.labels.max() < 3
@@ -42,7 +42,7 @@ def test_padding_does_not_move_labels(
 ) -> None:
     """With a prediction for every pixel the answer is known: the brightest channel, padded or not."""
     image = color_image(*size)
-    predictor = Predictor(color_model(shortest=min(size), pad_multiple=32, steps=steps))
+    predictor = SemanticPredictor(color_model(shortest=min(size), pad_multiple=32, steps=steps))
     assert np.array_equal(predictor(image).labels, image.argmax(axis=2))
 
 
@@ -55,7 +55,7 @@ def test_padding_does_not_move_labels_of_coarser_grids(
     """The border to the padding lies inside of a cell here: labels may be wrong near it, but must not be shifted."""
     image = color_image(*size)
     truth = image.argmax(axis=2)
-    predictor = Predictor(color_model(shortest=min(size), pad_multiple=pad_multiple, steps=steps))
+    predictor = SemanticPredictor(color_model(shortest=min(size), pad_multiple=pad_multiple, steps=steps))
     wrong = predictor(image).labels != truth
     edge = np.zeros(truth.shape, bool)
     edge[1:] |= truth[1:] != truth[:-1]
@@ -74,7 +74,7 @@ def test_every_kind_of_image_gets_the_same_labels(
     image = color_image(50, 70)
     path = tmp_path / "photo.png"
     Image.fromarray(image).save(path)
-    predictor = Predictor(color_model(num_points=300))
+    predictor = SemanticPredictor(color_model(num_points=300))
     tensor = torch.from_numpy(image).permute(2, 0, 1)
     expected = predictor(image)
     assert expected.path is None
@@ -87,7 +87,7 @@ def test_every_kind_of_image_gets_the_same_labels(
 
 
 def test_a_list_gives_a_list(color_model: MakeModel, color_image: MakeImage) -> None:
-    predictor = Predictor(color_model())
+    predictor = SemanticPredictor(color_model())
     results = predictor([color_image(48, 50), color_image(60, 48)])
     assert [r.labels.shape for r in results] == [(48, 50), (60, 48)]
     assert all(isinstance(r, SemanticResult) for r in results)
@@ -96,21 +96,21 @@ def test_a_list_gives_a_list(color_model: MakeModel, color_image: MakeImage) -> 
 
 def test_the_model_says_in_which_order_it_wants_channels(color_model: MakeModel, color_image: MakeImage) -> None:
     image = color_image(48, 64)
-    labels = Predictor(color_model(channels="bgr"))(image).labels
+    labels = SemanticPredictor(color_model(channels="bgr"))(image).labels
     assert np.array_equal(labels, image[:, :, ::-1].argmax(axis=2))
 
 
 def test_one_logit_is_a_binary_model(color_model: MakeModel, color_image: MakeImage) -> None:
     classes = (ClassInfo("background", (0, 0, 0)), ClassInfo("green", (0, 255, 0)))
     image = color_image(48, 64)
-    labels = Predictor(color_model(classes=classes))(image).labels
+    labels = SemanticPredictor(color_model(classes=classes))(image).labels
     assert np.array_equal(labels, image[:, :, 1] > 127)
 
 
 def test_labels_of_many_classes_are_16_bit(color_model: MakeModel, color_image: MakeImage) -> None:
     for count, dtype in ((256, np.uint8), (257, np.uint16)):
         classes = tuple(ClassInfo(f"class {i}", (i % 256, 1, 2)) for i in range(count))
-        assert Predictor(color_model(classes=classes))(color_image(48, 48)).labels.dtype == dtype
+        assert SemanticPredictor(color_model(classes=classes))(color_image(48, 48)).labels.dtype == dtype
 
 
 def test_rendering_is_better_than_the_coarse_logits_it_starts_from(
@@ -118,31 +118,31 @@ def test_rendering_is_better_than_the_coarse_logits_it_starts_from(
 ) -> None:
     image = color_image(120, 160)
     truth = torch.from_numpy(image.argmax(axis=2))
-    coarse, rendered = Predictor(color_model(shortest=120, num_points=2000)).compare(image)
+    coarse, rendered = SemanticPredictor(color_model(shortest=120, num_points=2000)).compare(image)
     assert coarse.shape == rendered.shape == truth.shape
     assert (rendered != truth).sum() < 0.2 * (coarse != truth).sum()
 
 
 def test_compare_and_call_agree(color_model: MakeModel, color_image: MakeImage) -> None:
     image = color_image(70, 50)
-    predictor = Predictor(color_model(num_points=100, pad_multiple=32))
+    predictor = SemanticPredictor(color_model(num_points=100, pad_multiple=32))
     assert np.array_equal(predictor.compare(image)[1].numpy(), predictor(image).labels)
 
 
 def test_settings_replace_those_of_the_model(color_model: MakeModel, color_image: MakeImage) -> None:
     model = color_model(shortest=64, longest=128)
-    predictor = Predictor(model, size=96, num_points=10, steps=1)
+    predictor = SemanticPredictor(model, size=96, num_points=10, steps=1)
     dense = predictor.dense(color_image(100, 150))
     assert dense.valid == (96, 144)
     assert predictor.dense(color_image(100, 400)).valid == (48, 192)  # the longest edge keeps its ratio
     steps = list(predictor.subdivision_steps(dense))
     assert [s.points.shape for s in steps] == [(1, 10, 2)]
-    assert Predictor(model).test == model.spec.test
+    assert SemanticPredictor(model).test == model.spec.test
 
 
 def test_no_steps_is_the_coarse_prediction(color_model: MakeModel, color_image: MakeImage) -> None:
     image = color_image(50, 70)
-    coarse, rendered = Predictor(color_model(pad_multiple=32), steps=0).compare(image)
+    coarse, rendered = SemanticPredictor(color_model(pad_multiple=32), steps=0).compare(image)
     assert torch.equal(coarse, rendered)
 
 
@@ -160,7 +160,7 @@ def test_no_steps_is_the_coarse_prediction(color_model: MakeModel, color_image: 
 )
 def test_wrong_settings_are_refused(color_model: MakeModel, settings: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=said) as caught:
-        Predictor(color_model(), **settings)  # type: ignore[arg-type]
+        SemanticPredictor(color_model(), **settings)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
 
 
@@ -174,7 +174,7 @@ def test_memory_that_runs_out_is_said_in_one_line(
 
     monkeypatch.setattr(model.network, "forward", fail)
     with pytest.raises(ImageError, match="not enough memory for 48 x 64 pixels"):
-        Predictor(model)(color_image(48, 64))
+        SemanticPredictor(model)(color_image(48, 64))
 
 
 def test_bugs_are_not_disguised(
@@ -187,12 +187,12 @@ def test_bugs_are_not_disguised(
 
     monkeypatch.setattr(model.network, "forward", fail)
     with pytest.raises(RuntimeError, match="mat1"):
-        Predictor(model)(color_image(48, 64))
+        SemanticPredictor(model)(color_image(48, 64))
 
 
 def test_prediction_needs_no_gradients_and_leaves_evaluation_mode(small_model: Model) -> None:
     small_model.network.train()
-    predictor = Predictor(small_model)
+    predictor = SemanticPredictor(small_model)
     assert not small_model.network.training
     dense = predictor.dense(np.zeros((40, 40, 3), np.uint8))
     assert not dense.output.coarse.requires_grad

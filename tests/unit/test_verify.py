@@ -17,12 +17,12 @@ from safetensors.torch import save_file
 from pointrend.cli import main
 from pointrend.data.classes import CITYSCAPES
 from pointrend.verify import Reference, ReferenceFileError, compute, read_reference, reference_image, verify
-from pointrend.zoo import Model, load_model
+from pointrend.zoo import Model, SemanticModel, load_model
 from pointrend.zoo.manifest import PUBLISHED, Published
 from pointrend.zoo.modelfile import METADATA_KEY, build
-from pointrend.zoo.spec import ModelSpec, SemanticArchitecture, TestSpec
+from pointrend.zoo.spec import SemanticArchitecture, SemanticSpec, TestSpec
 
-SPEC = ModelSpec(
+SPEC = SemanticSpec(
     name="small",
     architecture=SemanticArchitecture(
         backbone="resnet14t", num_classes=19, fpn_channels=16, coarse_channels=32, point_hidden=8, point_depth=2
@@ -37,7 +37,7 @@ def model() -> Model:
     torch.manual_seed(0)
     network = build(SPEC)
     torch.nn.init.normal_(network.point_head.classifier.weight)
-    return Model(network=network.eval(), spec=SPEC)
+    return SemanticModel(network=network.eval(), spec=SPEC)
 
 
 # Of the image of 24 x 32 and seed 7, by the rule that the published references were made with.
@@ -64,7 +64,7 @@ def test_a_model_agrees_with_itself_and_with_no_other(tmp_path: Path, model: Mod
     assert all(c.ok and c.difference < 1e-6 for c in checks)
     assert reference.tensors["logits"].shape == (19, 64, 64)  # of the padded input
     torch.manual_seed(1)
-    other = verify(Model(network=build(SPEC).eval(), spec=SPEC), reference)
+    other = verify(SemanticModel(network=build(SPEC).eval(), spec=SPEC), reference)
     assert not any(c.ok for c in other)
 
 
@@ -84,7 +84,7 @@ def test_numbers_that_are_none_fail(tmp_path: Path, model: Model) -> None:
     reference = read_reference(write(tmp_path / "r.npz", model))
     broken = build(SPEC).eval()
     torch.nn.init.constant_(broken.coarse_head.classifier.bias, torch.nan)
-    checks = {c.name: c for c in verify(Model(network=broken, spec=SPEC), reference)}
+    checks = {c.name: c for c in verify(SemanticModel(network=broken, spec=SPEC), reference)}
     assert not checks["coarse"].ok
     assert checks["coarse"].share == 1.0
 

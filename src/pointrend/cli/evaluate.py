@@ -32,14 +32,18 @@ def evaluate(
     model: Annotated[
         str, typer.Argument(help="A model's name (see `pointrend models`), or a .safetensors, .pth or .pkl file.")
     ],
-    data: Annotated[Path, typer.Argument(help="One split: the folder that holds images/ and labels/; or see --split.")],
+    data: Annotated[
+        Path,
+        typer.Argument(help="One split: the folder with images/ and labels/; or a data set, see --split."),
+    ],
     split: Annotated[
-        str | None, typer.Option(help="The split, where DATA is a whole data set (Cityscapes, ADE20K, Pascal VOC).")
+        str | None, typer.Option(help="The split, where DATA is a whole data set (COCO, Cityscapes, ADE20K, ...).")
     ] = None,
     layout: Annotated[
         str | None,
         typer.Option(
-            help="folder, camvid, people, cityscapes, ade20k or voc; by default the folders tell, or the model."
+            help="folder, camvid, people, cityscapes, ade20k or voc; of instances coco, lvis, cityscapes-instances, "
+            "nuclei or instance-ids. By default the folders tell, or the model."
         ),
     ] = None,
     size: Annotated[
@@ -50,24 +54,42 @@ def evaluate(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Subdivision steps, instead of the model's own.")] = None,
     boundary_share: Annotated[
-        float, typer.Option(min=1e-6, max=0.5, help="Width of boundary bands, a share of the diagonal.")
-    ] = 0.005,
+        float | None,
+        typer.Option(
+            min=1e-6,
+            max=0.5,
+            help="Width of boundary bands, a share of the diagonal.  [default: 0.005; 0.02 for instances]",
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many images.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Score a model on a split, before rendering (coarse) and after (pointrend), in percent."""
+    """Score a model on a split, before rendering (coarse) and after, in percent."""
     require_training_extra()
     from rich.console import Console
 
+    from pointrend.cli.instance_scores import evaluate_instances
     from pointrend.cli.predict import make_predictor
     from pointrend.cli.progress import counting
     from pointrend.data import ensure_sound, find_samples
     from pointrend.evaluate import ROWS, check_classes
     from pointrend.evaluate import evaluate as run
+    from pointrend.predict import InstancePredictor
 
     errors = Console(stderr=True)
     predictor = make_predictor(model, device=device, size=size, points=points, steps=steps)
+    if isinstance(predictor, InstancePredictor):
+        evaluate_instances(
+            predictor,
+            data,
+            split=split,
+            layout=layout,
+            limit=limit,
+            boundary_share=boundary_share or 0.02,
+            as_json=as_json,
+        )
+        return
     spec = predictor.spec
     with one_line_errors(code=WRONG_USAGE):
         samples = find_samples(data, layout=layout or fitting_layout(data, spec.layout), split=split)
@@ -78,7 +100,7 @@ def evaluate(
             predictor,
             samples,
             limit=limit,
-            boundary_share=boundary_share,
+            boundary_share=boundary_share or 0.005,
             progress=lambda done, total: progress("evaluating", done, total),
         )
     if as_json:

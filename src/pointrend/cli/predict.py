@@ -15,8 +15,10 @@ from pointrend.cli.errors import FAILED, WRONG_USAGE, describe, one_line_errors,
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pointrend.predict import Predictor
+    from pointrend.predict import InstancePredictor, SemanticPredictor
     from pointrend.zoo.download import Progress
+
+    AnyPredictor = SemanticPredictor | InstancePredictor
 
 EXPLAIN_SUFFIX = "_explain.png"
 LISTED = 10
@@ -47,6 +49,10 @@ def predict(
         int | None,
         typer.Option(metavar="N", help="Rendering steps; each doubles the resolution.  [default: the model's]"),
     ] = None,
+    score: Annotated[
+        float | None,
+        typer.Option(metavar="P", help="Instances: only those scored higher, 0 to 1.  [default: 0.5]"),
+    ] = None,
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps.")] = "cpu",
     explain: Annotated[
         bool, typer.Option("--explain", help="Also save a picture of how each result was rendered.")
@@ -55,14 +61,16 @@ def predict(
         bool, typer.Option("--json", help="Print a list for programs to read, and nothing else, to stdout.")
     ] = False,
 ) -> None:
-    """Label every pixel of photographs.
+    """Label every pixel of photographs, or find every object.
 
-    For each PHOTO three files are written to the folder --out:
+    For each PHOTO these files are written to the folder --out:
 
     \b
-      PHOTO.png          labels: a palette image whose values are class indices
-      PHOTO_overlay.png  the photograph with classes in colour, and a legend
-      PHOTO.json         how many pixels each class has
+      PHOTO.png          labels: a palette image whose values are class indices;
+                         of an instance model, 16-bit: each object's pixels have its id
+      PHOTO_overlay.png  the photograph with classes in colour, or objects outlined
+      PHOTO.json         how many pixels each class has, or each object with its mask
+      PHOTO.csv          of an instance model: id, class, score, area, box, centroid
 
     A photo that cannot be read is reported and the others are still done. The exit code is 0 if all went well, 1 if
     some photos failed, 2 for wrong usage. Files that pointrend did not write are never replaced.
@@ -78,7 +86,12 @@ def predict(
         def downloading(name: str, done: int, total: int | None) -> None:
             status.update(f"Downloading {name}: {done / 1e6:.0f}{f' of {total / 1e6:.0f}' if total else ''} MB ...")
 
-        predictor = make_predictor(model, device=device, size=size, points=points, steps=steps, progress=downloading)
+        predictor = make_predictor(
+            model, device=device, size=size, points=points, steps=steps, score=score, progress=downloading
+        )
+        with one_line_errors(code=WRONG_USAGE):
+            if explain and predictor.spec.task != "semantic":
+                raise ValueError(f"--explain is made for semantic models, {predictor.spec.name} finds instances")
         with one_line_errors(code=WRONG_USAGE):
             out.mkdir(parents=True, exist_ok=True)
     records = _predict_all(predictor, photos, out, explain=explain, console=console)
@@ -114,10 +127,12 @@ def make_predictor(
     size: int | None,
     points: int | None,
     steps: int | None,
+    score: float | None = None,
     progress: Progress | None = None,
-) -> Predictor:
+) -> AnyPredictor:
     """A predictor by a command's options; ends the program with one line, wrong usage or failed, where they are bad."""
-    from pointrend.predict import Predictor
+    from pointrend.predict import InstancePredictor, SemanticPredictor
+    from pointrend.zoo import InstanceModel
     from pointrend.zoo.load import UnknownModelError, available_device, load_model
 
     with one_line_errors(code=WRONG_USAGE):
@@ -129,21 +144,26 @@ def make_predictor(
         except ValueError as error:  # a file that is damaged is an input that failed
             report(describe(error))
             raise SystemExit(FAILED) from None
-        return Predictor(loaded, size=size, num_points=points, steps=steps, device=device)
+        if isinstance(loaded, InstanceModel):
+            return InstancePredictor(
+                loaded, size=size, num_points=points, steps=steps, score_threshold=score, device=device
+            )
+        if score is not None:
+            raise ValueError(f"--score is for instance models, {loaded.spec.name} labels pixels")
+        return SemanticPredictor(loaded, size=size, num_points=points, steps=steps, device=device)
 
 
 def _predict_all(
-    predictor: Predictor, arguments: list[str], out: Path, *, explain: bool, console: Console
+    predictor: AnyPredictor, arguments: list[str], out: Path, *, explain: bool, console: Console
 ) -> list[Record]:
     from pointrend.cli.photos import find_photos, output_stems
     from pointrend.cli.progress import counting
-    from pointrend.results import OUTPUT_SUFFIXES
 
     photos, problems = find_photos(arguments)
     records = [Record(argument, error=message) for argument, message in problems]
     for _, message in problems:
         report(message)
-    stems = output_stems(photos, (*OUTPUT_SUFFIXES, EXPLAIN_SUFFIX))
+    stems = output_stems(photos, _suffixes(predictor, explain=True))
     inputs = {photo.resolve() for photo in photos}
     with counting("{}", console=console) as progress:
         for done, (photo, stem) in enumerate(zip(photos, stems, strict=True)):
@@ -160,25 +180,31 @@ def _predict_all(
 
 
 def _predict_one(
-    predictor: Predictor, photo: Path, out: Path, stem: str, *, inputs: set[Path], explain: bool
+    predictor: AnyPredictor, photo: Path, out: Path, stem: str, *, inputs: set[Path], explain: bool
 ) -> Record:
     from pointrend.cli.photos import check_targets
-    from pointrend.results import OUTPUT_SUFFIXES
+    from pointrend.explain import predict_and_keep, save_explanation
+    from pointrend.predict import SemanticPredictor
 
-    suffixes = (*OUTPUT_SUFFIXES, EXPLAIN_SUFFIX) if explain else OUTPUT_SUFFIXES
+    suffixes = _suffixes(predictor, explain=explain)
     check_targets(photo, [out / f"{stem}{suffix}" for suffix in suffixes], inputs)
-    if explain:
-        from pointrend.explain import predict_and_keep, save_explanation
-
-        result, rendering = predict_and_keep(predictor, photo)
-        files = result.save(out, stem=stem)
+    if explain and isinstance(predictor, SemanticPredictor):
+        explained, rendering = predict_and_keep(predictor, photo)
+        files = explained.save(out, stem=stem)
         path = out / f"{stem}{EXPLAIN_SUFFIX}"
-        save_explanation(predictor, result.image, path, rendering=rendering)
-        files.append(path)
-    else:
-        result = predictor(photo)
-        files = result.save(out, stem=stem)
-    return Record(str(photo), files=tuple(files), summary=result.summary())
+        save_explanation(predictor, explained.image, path, rendering=rendering)
+        return Record(str(photo), files=(*files, path), summary=explained.summary())
+    result = predictor(photo)
+    return Record(str(photo), files=tuple(result.save(out, stem=stem)), summary=result.summary())
+
+
+def _suffixes(predictor: AnyPredictor, *, explain: bool) -> tuple[str, ...]:
+    """What is appended to a photograph's stem for each of its files."""
+    from pointrend.results import INSTANCE_SUFFIXES, OUTPUT_SUFFIXES
+
+    if predictor.spec.task == "instance":
+        return INSTANCE_SUFFIXES
+    return (*OUTPUT_SUFFIXES, EXPLAIN_SUFFIX) if explain else OUTPUT_SUFFIXES
 
 
 def _with_photo(photo: Path, message: str) -> str:

@@ -18,7 +18,7 @@ def require_training_extra() -> None:
     Raises:
         ImportError: with the command.
     """
-    for module in ("lightning_fabric", "tensorboard", "torchmetrics"):
+    for module in ("lightning_fabric", "tensorboard", "torchmetrics", "faster_coco_eval"):
         try:
             import_module(module)
         except ImportError as error:
@@ -26,8 +26,8 @@ def require_training_extra() -> None:
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name (people-lite0, camvid-lite0, ...) or a .yaml file.")],
-    data: Annotated[Path, typer.Option(help="The data set: the folder that holds train/ and val/.")],
+    recipe: Annotated[str, typer.Argument(help="A recipe's name (people-lite0, nuclei-lite0, ...) or a .yaml file.")],
+    data: Annotated[Path, typer.Option(help="The data set: the folder that holds train/ and val/, or annotations/.")],
     out: Annotated[Path, typer.Option(help="The run's folder: models, checkpoint, logs.")],
     set_: Annotated[
         list[str] | None,
@@ -43,8 +43,8 @@ def train(
 ) -> None:
     """Train a model from a recipe.
 
-    Writes OUT/best.safetensors (by mIoU on val) and OUT/last.safetensors, which `predict` and `eval` take as MODEL,
-    and OUT/log.csv and OUT/tensorboard. Stop with Ctrl-C and go on with --resume.
+    Writes OUT/best.safetensors (by mIoU or mask AP on val) and OUT/last.safetensors, which `predict` and `eval` take as
+    MODEL, and OUT/log.csv and OUT/tensorboard. Stop with Ctrl-C and go on with --resume.
     """
     require_training_extra()
     from rich.console import Console
@@ -52,7 +52,7 @@ def train(
     from pointrend.cli.progress import counting
     from pointrend.train.loop import train as run
     from pointrend.train.memory import keep_freed_memory
-    from pointrend.train.prepare import check_output, prepare_data
+    from pointrend.train.prepare import check_output, prepare
     from pointrend.train.recipe import load_recipe
 
     first = os.environ.get("LOCAL_RANK", "0") == "0"  # of the processes that this command may start
@@ -62,14 +62,14 @@ def train(
         if first:
             check_output(out, resume=resume)
     with counting("checking {}", console=console) as progress:
-        train_samples, val_samples = prepare_data(settings, data, progress=progress)
+        task = prepare(settings, data, progress=progress)
     console.print(
-        f"{len(train_samples.samples)} images to train on, {len(val_samples.samples)} to evaluate, "
-        f"{len(train_samples.classes)} classes; "
+        f"{task.num_images[0]} images to train on, {task.num_images[1]} to evaluate, "
+        f"{len(task.spec.classes)} classes; "
         f"{settings.train.iterations} iterations of {settings.train.batch_size} images",
         highlight=False,
     )
     if settings.train.accelerator == "cpu":
         keep_freed_memory()
-    outcome = run(settings, train_samples, val_samples, out, resume=resume)
+    outcome = run(task, out, resume=resume)
     console.print(f"done: {outcome.model} after {outcome.iteration} iterations", highlight=False, soft_wrap=True)

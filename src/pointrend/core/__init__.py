@@ -1,8 +1,16 @@
 """The paper as pure functions over tensors: this package imports torch and nothing of ours."""
 
 from pointrend.core.labels import labels_of, resized_labels
-from pointrend.core.losses import point_accuracy, point_cross_entropy, semantic_cross_entropy
-from pointrend.core.points import pixel_centers, regular_grid, sample_labels, sample_points
+from pointrend.core.losses import mask_point_loss, point_accuracy, point_cross_entropy, semantic_cross_entropy
+from pointrend.core.points import (
+    box_to_image,
+    image_to_box,
+    pixel_centers,
+    regular_grid,
+    sample_labels,
+    sample_masks,
+    sample_points,
+)
 from pointrend.core.selection import most_uncertain_points, training_points
 from pointrend.core.subdivision import SubdivisionStep, subdivide, subdivision_steps, write_points
 from pointrend.core.uncertainty import binary_uncertainty, multiclass_uncertainty, uncertainty
@@ -10,7 +18,10 @@ from pointrend.core.uncertainty import binary_uncertainty, multiclass_uncertaint
 __all__ = [
     "SubdivisionStep",
     "binary_uncertainty",
+    "box_to_image",
+    "image_to_box",
     "labels_of",
+    "mask_point_loss",
     "most_uncertain_points",
     "multiclass_uncertainty",
     "pixel_centers",
@@ -19,6 +30,7 @@ __all__ = [
     "regular_grid",
     "resized_labels",
     "sample_labels",
+    "sample_masks",
     "sample_points",
     "semantic_cross_entropy",
     "subdivide",

@@ -62,6 +62,27 @@ def point_cross_entropy(
     )
 
 
+def mask_point_loss(point_logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean binary cross entropy of points against soft targets; 0 for no regions (paper, section 4.1).
+
+    Args:
+        point_logits: (R, P), of each region's own class.
+        targets: (R, P), in [0, 1]: masks read by bilinear interpolation.
+
+    Returns:
+        A scalar, float32 or float64, computed at that precision also under autocast.
+    """
+    if point_logits.shape != targets.shape:
+        raise ValueError(
+            f"point_logits and targets must have one shape, got {tuple(point_logits.shape)} and {tuple(targets.shape)}"
+        )
+    with torch.autocast(point_logits.device.type, enabled=False):
+        logits = point_logits.to(torch.promote_types(point_logits.dtype, torch.float32))
+        total = F.binary_cross_entropy_with_logits(logits, targets.to(logits), reduction="sum")
+        # No regions: 0 with a graph, not 0 / 0.
+        return total / max(1, logits.numel())
+
+
 @torch.no_grad()
 def point_accuracy(point_logits: Tensor, point_labels: Tensor, *, ignore_index: int = 255) -> Tensor:
     """The share of points, ignored ones left out, whose label is predicted: a scalar in [0, 1], NaN for no points."""

@@ -1,6 +1,6 @@
 """Points and where they read: the one place that knows the conventions of `grid_sample`.
 
-Shapes: N images, C channels, P points, H W grid.
+Shapes: N images, R regions, C channels, P points, H W grid.
 
 A point is `(x, y)` in `[0, 1]²`, float32 or float64. Pixel `i` of `W` covers `[i / W, (i + 1) / W)` and has its centre
 at `(i + 0.5) / W`, whatever the stride of the map, so one point names the same place on every map of an image.
@@ -68,6 +68,41 @@ def sample_labels(labels: Tensor, points: Tensor) -> Tensor:
     return labels.flatten(1).gather(1, rows * width + columns)
 
 
+def sample_masks(ids: Tensor, own: Tensor, points: Tensor) -> Tensor:
+    """Read masks at points by bilinear interpolation, from maps of ids: targets of points, between 0 and 1.
+
+    The same as `sample_points` of the masks `ids == own`, which are never made: a mask for each of many regions takes
+    more memory than the network.
+
+    Args:
+        ids: (R, H, W), any integer type: a map for each region. An expanded one takes no memory.
+        own: (R,), the id in its map that is each region's mask.
+        points: (R, P, 2), float32 or float64; outside of the map nothing is anyone's.
+
+    Returns:
+        (R, P), the type of `points`.
+    """
+    _check_points(points, ids.shape[0])
+    if ids.ndim != 3 or own.shape != ids.shape[:1]:
+        raise ValueError(f"ids must be (R, H, W) and own (R,), got {tuple(ids.shape)} and {tuple(own.shape)}")
+    height, width = ids.shape[1:]
+    position = points * points.new_tensor((width, height)) - 0.5
+    corner = position.floor()
+    share = position - corner
+    region = torch.arange(len(ids), device=ids.device)[:, None]
+    total = torch.zeros_like(points[..., 0])
+    for right in (0, 1):
+        for below in (0, 1):
+            column, row = corner[..., 0] + right, corner[..., 1] + below
+            inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+            # Points of boxes that training has not tamed yet may be anywhere, also where no integer is.
+            column, row = (torch.where(inside, value, 0).long() for value in (column, row))
+            found = inside & (ids[region, row, column] == own[:, None])
+            weight = (share[..., 0] if right else 1 - share[..., 0]) * (share[..., 1] if below else 1 - share[..., 1])
+            total = total + torch.where(found, weight, 0)
+    return total
+
+
 def pixel_centers(indices: Tensor, size: tuple[int, int]) -> Tensor:
     """The points at the centres of pixels.
 
@@ -91,6 +126,35 @@ def regular_grid(size: tuple[int, int], *, batch: int = 1, device: torch.device 
         raise ValueError(f"size must be (H, W) of at least one pixel, got {size}")
     points = pixel_centers(torch.arange(height * width, device=device), size)
     return points.expand(batch, -1, -1)
+
+
+def box_to_image(points_box: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Points of boxes as points of the image that the boxes lie in.
+
+    Args:
+        points_box: (R, P, 2), (0, 0) is a box's upper left corner and (1, 1) its lower right one.
+        boxes: (R, 4), xyxy in pixels of the image.
+        size: (H, W) of the image: with padding, if the maps that will be read have it.
+
+    Returns:
+        (R, P, 2), float32 or float64; outside of [0, 1]² where a box is outside of the image.
+    """
+    corner, extent = _box_frame(points_box, boxes)
+    return (corner + points_box * extent) / points_box.new_tensor((size[1], size[0]))
+
+
+def image_to_box(points_image: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """The inverse of `box_to_image`; not finite for boxes without an area."""
+    corner, extent = _box_frame(points_image, boxes)
+    return (points_image * points_image.new_tensor((size[1], size[0])) - corner) / extent
+
+
+def _box_frame(points: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"boxes must be (R, 4), got {tuple(boxes.shape)}")
+    _check_points(points, boxes.shape[0])
+    boxes = boxes.to(points.dtype)
+    return boxes[:, None, :2], (boxes[:, 2:] - boxes[:, :2])[:, None]
 
 
 def _check_points(points: Tensor, batch: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pointrend.data.checks import DatasetError, Problem, check_dataset, ensure_sound
 from pointrend.data.classes import IGNORE, ClassInfo, generate_colors, read_classes
-from pointrend.data.dataset import SemanticDataset
+from pointrend.data.dataset import SemanticBatch, SemanticDataset
 from pointrend.data.images import ImageError, read_image, read_labels
 from pointrend.data.layouts import LAYOUTS, Sample, SampleSet, find_samples
 from pointrend.data.loader import IterationBatchSampler
@@ -20,6 +20,7 @@ __all__ = [
     "Problem",
     "Sample",
     "SampleSet",
+    "SemanticBatch",
     "SemanticDataset",
     "check_dataset",
     "ensure_sound",

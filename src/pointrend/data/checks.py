@@ -18,7 +18,8 @@ SIZE = "sizes differ"
 VALUE = "label value out of range"
 NO_LABEL = "image without label"
 NO_IMAGE = "label without image"
-_KINDS = (UNREADABLE, SIZE, VALUE, NO_LABEL, NO_IMAGE)
+ANNOTATION = "unusable annotations"
+_KINDS = (UNREADABLE, SIZE, VALUE, ANNOTATION, NO_LABEL, NO_IMAGE)
 
 
 class DatasetError(ValueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,8 +12,22 @@ from torchvision import tv_tensors
 
 from pointrend.data.images import read_image, read_labels
 from pointrend.data.layouts import SampleSet
+from pointrend.data.seeding import drawn_from
 
 Transform = Callable[[tv_tensors.Image, tv_tensors.Mask], tuple[Tensor, Tensor]]
+
+
+class SemanticBatch(NamedTuple):
+    """Images of one size with their labels."""
+
+    images: Tensor
+    """(N, 3, H, W) float32, normalised."""
+    labels: Tensor
+    """(N, H, W) int64, train ids or `IGNORE`."""
+
+    def to(self, device: torch.device, memory_format: torch.memory_format = torch.contiguous_format) -> SemanticBatch:
+        """The batch on a device."""
+        return SemanticBatch(self.images.to(device, memory_format=memory_format), self.labels.to(device))
 
 
 class SemanticDataset(Dataset[tuple[Tensor, Tensor]]):
@@ -42,13 +57,8 @@ class SemanticDataset(Dataset[tuple[Tensor, Tensor]]):
             return image, labels
         if seed is None:
             return self.transform(image, labels)
-        # Only the CPU's generator: torch.manual_seed would also reset those of the GPUs and leave them so.
-        state = torch.get_rng_state()
-        try:
-            torch.default_generator.manual_seed(seed)
+        with drawn_from(seed):
             return self.transform(image, labels)
-        finally:
-            torch.set_rng_state(state)
 
     def load(self, index: int) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
         """The image (3, H, W) uint8 and its train ids (H, W) uint8, before the transform."""

@@ -117,6 +117,38 @@ def read_labels(path: Path) -> np.ndarray:
         return values.astype(np.uint8) // np.uint8(_STRETCHED.get(str(rawmode), 1))
 
 
+def read_ids(path: Path) -> np.ndarray:
+    """Reads an image of ids: one number an object, of 8, 16 or 32 bits.
+
+    Returns:
+        (H, W) int32.
+
+    Raises:
+        ImageError: as `read_labels`, but values may be over 255.
+    """
+    with _opened(path) as image:
+        if image.format in ("JPEG", "MPO"):
+            raise ImageError(f"{path}: ids must not be JPEG, which changes them; save them as PNG")
+        if image.mode not in {"L", "P", "1"} | _SIXTEEN_BIT:
+            raise ImageError(f"{path}: ids must have one channel, got {image.mode}")
+        image.load()
+        values = np.asarray(_upright(image)).astype(np.int32)
+        if values.size and values.min() < 0:
+            raise ImageError(f"{path}: ids must be 0 (nothing) or larger, found {values.min()}")
+        return values
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(H, W) of what `read_image` would return, by the file's header alone.
+
+    Raises:
+        ImageError: no such file, or not an image.
+    """
+    with _opened(path) as image:
+        width, height = image.size
+        return (width, height) if _orientation(image) >= 5 else (height, width)
+
+
 def probe_image(path: Path) -> tuple[int, int]:
     """(H, W) of what `read_image` would return, from a file that was read to its end.
 

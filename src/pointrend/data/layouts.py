@@ -92,8 +92,8 @@ def _detect(root: Path, split: str | None) -> str:
     if (folder / "images").is_dir() or (folder / "labels").is_dir():
         return "folder"
     if split and not folder.is_dir():
-        raise _missing_split(root, split, _folders(root))
-    splits = [name for name in _folders(root) if (root / name / "images").is_dir()]
+        raise missing_split(root, split, folders(root))
+    splits = [name for name in folders(root) if (root / name / "images").is_dir()]
     if splits and not split:
         raise ValueError(f"{root}: holds several splits, give one of them: {', '.join(splits)}")
     raise ValueError(
@@ -119,9 +119,9 @@ def _find_folder(root: Path, split: str | None, *, name: str, classes: Sequence[
     """`images/` and `labels/`, paired by stem; label values index `classes`, or those of classes.json."""
     folder = root / split if split else root
     if split and not folder.is_dir():
-        raise _missing_split(root, split, _folders(root))
-    images = _by_stem(_image_files(folder / "images"))
-    labels = _by_stem(_image_files(folder / "labels"))
+        raise missing_split(root, split, folders(root))
+    images = by_stem(image_files(folder / "images"))
+    labels = by_stem(image_files(folder / "labels"))
     if classes is None:
         classes = read_classes(folder)
     if classes is None:
@@ -137,23 +137,23 @@ def _find_folder(root: Path, split: str | None, *, name: str, classes: Sequence[
 
 def _cityscapes(root: Path, split: str | None) -> SampleSet:
     image_end, label_end = "_leftImg8bit.png", "_gtFine_labelIds.png"
-    splits = _folders(root / "leftImg8bit")
+    splits = folders(root / "leftImg8bit")
     if split not in splits:
-        raise _missing_split(root, split, splits)
-    images = {path.name.removesuffix(image_end): path for path in _nested(root / "leftImg8bit" / split, image_end)}
-    labels = {path.name.removesuffix(label_end): path for path in _nested(root / "gtFine" / split, label_end)}
+        raise missing_split(root, split, splits)
+    images = {path.name.removesuffix(image_end): path for path in nested(root / "leftImg8bit" / split, image_end)}
+    labels = {path.name.removesuffix(label_end): path for path in nested(root / "gtFine" / split, label_end)}
     lookup = np.full(256, IGNORE, np.uint8)
     lookup[list(CITYSCAPES_LABEL_IDS)] = np.arange(len(CITYSCAPES))
     return _pair("cityscapes", images, labels, CITYSCAPES, lookup, valid=range(34))
 
 
 def _ade20k(root: Path, split: str | None) -> SampleSet:
-    splits = _folders(root / "images")
+    splits = folders(root / "images")
     own_name = {"train": "training", "val": "validation"}.get(split or "", split)
     if own_name not in splits:
-        raise _missing_split(root, split, splits)
-    images = _by_stem(_image_files(root / "images" / own_name))
-    labels = _by_stem(_image_files(root / "annotations" / own_name))
+        raise missing_split(root, split, splits)
+    images = by_stem(image_files(root / "images" / own_name))
+    labels = by_stem(image_files(root / "annotations" / own_name))
     lookup = np.full(256, IGNORE, np.uint8)
     lookup[1 : len(ADE20K) + 1] = np.arange(len(ADE20K))
     return _pair("ade20k", images, labels, ADE20K, lookup, valid=range(len(ADE20K) + 1))
@@ -163,11 +163,11 @@ def _voc(root: Path, split: str | None) -> SampleSet:
     lists = root / "ImageSets" / "Segmentation"
     splits = sorted(path.stem for path in lists.glob("*.txt"))
     if split not in splits:
-        raise _missing_split(root, split, splits)
+        raise missing_split(root, split, splits)
     stems = (lists / f"{split}.txt").read_text(encoding="utf-8").split()
     wanted = set(stems)
-    images = {s: path for s, path in _by_stem(_image_files(root / "JPEGImages")).items() if s in wanted}
-    labels = {s: path for s, path in _by_stem(_image_files(root / "SegmentationClass")).items() if s in wanted}
+    images = {s: path for s, path in by_stem(image_files(root / "JPEGImages")).items() if s in wanted}
+    labels = {s: path for s, path in by_stem(image_files(root / "SegmentationClass")).items() if s in wanted}
     if nowhere := sorted(wanted - images.keys() - labels.keys()):
         more = f" and {len(nowhere) - 1} more" if len(nowhere) > 1 else ""
         raise ValueError(f"{lists / f'{split}.txt'}: {nowhere[0]}{more} listed, but neither image nor label is there")
@@ -214,20 +214,20 @@ def _pair(
     )
 
 
-def _folders(folder: Path) -> list[str]:
+def folders(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _missing_split(root: Path, split: str | None, there: list[str]) -> ValueError:
+def missing_split(root: Path, split: str | None, there: list[str]) -> ValueError:
     choice = f"there are: {', '.join(there)}" if there else "there are none"
     if split is None:
         return ValueError(f"{root}: this layout needs the name of a split; {choice}")
     return ValueError(f"{root}: has no split {split!r}; {choice}")
 
 
-def _image_files(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[Path]:
     """The image files directly in `folder`; hidden ones (macOS leaves ._name files behind) are skipped."""
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
@@ -239,7 +239,7 @@ def _image_files(folder: Path) -> list[Path]:
     return found
 
 
-def _nested(folder: Path, end: str) -> list[Path]:
+def nested(folder: Path, end: str) -> list[Path]:
     """Files `folder`/CITY/*`end`."""
     found = [path for path in folder.glob(f"*/*{end}") if not path.name.startswith(".")]
     if not found:
@@ -247,7 +247,7 @@ def _nested(folder: Path, end: str) -> list[Path]:
     return found
 
 
-def _by_stem(paths: Iterable[Path]) -> dict[str, Path]:
+def by_stem(paths: Iterable[Path]) -> dict[str, Path]:
     by_stem: dict[str, Path] = {}
     for path in sorted(paths):
         if path.stem in by_stem:

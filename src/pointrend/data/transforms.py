@@ -137,15 +137,15 @@ class RandomScaledCrop(nn.Module):
         pixels, values = image.permute(1, 2, 0).numpy(), labels.numpy()
         scaled = self._draw_size(values.shape[0], values.shape[1])
         window = self._draw_window(values, scaled)
-        angle = _uniform(-self.rotate, self.rotate) if self.rotate else 0.0
+        angle = uniform(-self.rotate, self.rotate) if self.rotate else 0.0
         if angle:
             picture, values = self._rotated(pixels, values, scaled, window, angle)
         else:
-            picture, values = _resample(pixels, scaled, window), _nearest(values, scaled, window)
+            picture, values = resample(pixels, scaled, window), nearest(values, scaled, window)
         return tv_tensors.Image(F.pil_to_tensor(picture)), tv_tensors.Mask(torch.from_numpy(values))
 
     def _draw_size(self, height: int, width: int) -> tuple[int, int]:
-        factor = _uniform(*self.scale) * self.base_scale
+        factor = uniform(*self.scale) * self.base_scale
         if self.base_short is not None:
             factor *= self.base_short / min(height, width)
         return max(1, round(height * factor)), max(1, round(width * factor))
@@ -153,11 +153,11 @@ class RandomScaledCrop(nn.Module):
     def _draw_window(self, values: np.ndarray, scaled: tuple[int, int]) -> Window:
         height, width = min(self.size[0], scaled[0]), min(self.size[1], scaled[1])
         for attempt in range(self.tries + 1):
-            window = (_below(scaled[0] - height + 1), _below(scaled[1] - width + 1), height, width)
+            window = (below(scaled[0] - height + 1), below(scaled[1] - width + 1), height, width)
             # The last one is taken whatever it shows.
             if self.max_share >= 1 or attempt == self.tries:
                 break
-            if largest_share(_nearest(values, scaled, window)) < self.max_share:
+            if largest_share(nearest(values, scaled, window)) < self.max_share:
                 break
         return window
 
@@ -174,9 +174,9 @@ class RandomScaledCrop(nn.Module):
         inner = _clip(large, scaled)
         place = (inner[1] - large[1], inner[0] - large[0])
         picture = Image.new("RGB", (large[3], large[2]), self.fill)
-        picture.paste(_resample(pixels, scaled, inner), place)
+        picture.paste(resample(pixels, scaled, inner), place)
         mask = Image.new("L", picture.size, IGNORE)
-        mask.paste(Image.fromarray(_nearest(values, scaled, inner)), place)
+        mask.paste(Image.fromarray(nearest(values, scaled, inner)), place)
         box = (beside, above, beside + width, above + height)
         picture = picture.rotate(angle, Image.Resampling.BILINEAR, fillcolor=self.fill).crop(box)
         mask = mask.rotate(angle, Image.Resampling.NEAREST, fillcolor=IGNORE).crop(box)
@@ -215,7 +215,7 @@ class PhotometricDistort(nn.Module):
 
     def forward(self, image: tv_tensors.Image, labels: tv_tensors.Mask) -> Pair:
         """image (3, H, W) uint8; the labels pass through."""
-        contrast_last = _uniform(0, 1) < 0.5
+        contrast_last = uniform(0, 1) < 0.5
         # Pillow's kernels: hue takes half the time of that on tensors.
         picture: Any = Image.fromarray(image.permute(1, 2, 0).numpy())
         if self._chosen():
@@ -225,17 +225,17 @@ class PhotometricDistort(nn.Module):
         if self._chosen():
             picture = F.adjust_saturation(picture, self._factor(self.saturation))
         if self._chosen():
-            picture = F.adjust_hue(picture, _uniform(-self.hue, self.hue))
+            picture = F.adjust_hue(picture, uniform(-self.hue, self.hue))
         if contrast_last and self._chosen():
             picture = F.adjust_contrast(picture, self._factor(self.contrast))
         return tv_tensors.Image(F.pil_to_tensor(picture)), labels
 
     def _chosen(self) -> bool:
-        return _uniform(0, 1) < self.p
+        return uniform(0, 1) < self.p
 
     @staticmethod
     def _factor(strength: float) -> float:
-        return _uniform(1 - strength, 1 + strength)
+        return uniform(1 - strength, 1 + strength)
 
 
 class PadTo(nn.Module):
@@ -258,7 +258,7 @@ Window = tuple[int, int, int, int]
 """top, left, height, width in pixels of the scaled image."""
 
 
-def _resample(pixels: np.ndarray, scaled: tuple[int, int], window: Window) -> Image.Image:
+def resample(pixels: np.ndarray, scaled: tuple[int, int], window: Window) -> Image.Image:
     """The window of the image (H, W, 3) resized to `scaled`, bilinear with antialiasing."""
     rows = _source(window[0], window[2], pixels.shape[0], scaled[0])
     columns = _source(window[1], window[3], pixels.shape[1], scaled[1])
@@ -276,7 +276,7 @@ def _source(start: int, length: int, size: int, scaled: int) -> tuple[int, int, 
     return first, last, begin - first, end - first
 
 
-def _nearest(values: np.ndarray, scaled: tuple[int, int], window: Window) -> np.ndarray:
+def nearest(values: np.ndarray, scaled: tuple[int, int], window: Window) -> np.ndarray:
     """The window of the labels (H, W) resized to `scaled`, each pixel from the one its centre falls into."""
     rows = _nearest_index(window[0], window[2], values.shape[0], scaled[0])
     columns = _nearest_index(window[1], window[3], values.shape[1], scaled[1])
@@ -296,9 +296,9 @@ def _clip(window: Window, size: tuple[int, int]) -> Window:
     return top, left, bottom - top, right - left
 
 
-def _uniform(low: float, high: float) -> float:
+def uniform(low: float, high: float) -> float:
     return low + (high - low) * float(torch.rand(()))
 
 
-def _below(count: int) -> int:
+def below(count: int) -> int:
     return int(torch.randint(count, ()))

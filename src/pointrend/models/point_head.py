@@ -48,6 +48,19 @@ class PointHead(nn.Module):
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """fine (N, P, D), coarse (N, P, C) -> logits (N, P, C)."""
+        logits: Tensor = self.classifier(self._hidden(fine, coarse))
+        return logits
+
+    def class_logits(self, fine: Tensor, coarse: Tensor, classes: Tensor) -> Tensor:
+        """The logits of one class for each region: `forward` at `classes`, without making the others.
+
+        fine (R, P, D), coarse (R, P, C), classes (R,) -> logits (R, P, 1).
+        """
+        weight, bias = self.classifier.weight[classes], self.classifier.bias[classes]
+        return torch.baddbmm(bias[:, None, None], self._hidden(fine, coarse), weight.unsqueeze(2))
+
+    def _hidden(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        """What the last layer sees."""
         if self.norm is not None:
             fine = self.norm(fine.flatten(0, 1)).view_as(fine)
         x = torch.cat((fine, coarse), dim=2)
@@ -55,5 +68,4 @@ class PointHead(nn.Module):
             x = torch.relu(layer(x))
             if self.coarse_every_layer:
                 x = torch.cat((x, coarse), dim=2)
-        logits: Tensor = self.classifier(x)
-        return logits
+        return x

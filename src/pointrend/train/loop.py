@@ -1,4 +1,4 @@
-"""The training loop, to be read in one sitting."""
+"""The training loop, to be read in one sitting. What is trained is a `Task`."""
 
 from __future__ import annotations
 
@@ -13,23 +13,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
-from pointrend.data import IGNORE, IterationBatchSampler, SampleSet, SemanticDataset, read_labels, train_transform
-from pointrend.evaluate import Evaluation, evaluate
+from pointrend.data import IterationBatchSampler
 from pointrend.files import write_atomically
-from pointrend.models import SemanticPointRend
-from pointrend.predict import Predictor
 from pointrend.train.checkpoint import CheckpointError, TrainingState, load_checkpoint, save_checkpoint
 from pointrend.train.initial import load_imagenet_weights
 from pointrend.train.log import RunLog, TrainingProgress
-from pointrend.train.objective import SemanticLosses, SemanticObjective
 from pointrend.train.optim import build_optimizer, lr_factor, set_lr
-from pointrend.train.recipe import Recipe, RecipeError, TrainSettings, different_keys, from_yaml, to_yaml
-from pointrend.zoo.modelfile import Model, build, save_model
-from pointrend.zoo.spec import ModelSpec, SemanticArchitecture, num_logits
+from pointrend.train.precision import depthwise_in_float32
+from pointrend.train.recipe import RecipeError, TrainSettings, different_keys, from_yaml, to_yaml
+from pointrend.train.task import Batch, Losses, Scores, Task
+from pointrend.zoo.modelfile import save_model
 
 RESUME_FILE = "last.pt"
 LAST_MODEL = "last.safetensors"
@@ -43,25 +40,15 @@ class Outcome:
     iteration: int
     model: Path
     """The best model, or the last one if there was no evaluation."""
-    evaluation: Evaluation | None
-    """The last one."""
+    scores: Scores | None
+    """Of the last evaluation."""
 
 
-def train(
-    recipe: Recipe,
-    train_samples: SampleSet,
-    val_samples: SampleSet | None,
-    out: Path,
-    *,
-    resume: bool = False,
-    stop_after: int | None = None,
-) -> Outcome:
+def train(task: Task, out: Path, *, resume: bool = False, stop_after: int | None = None) -> Outcome:
     """Train a model; `out` gets `last` and `best` model files, the resumable state, logs and the recipe.
 
     Args:
-        recipe: all settings.
-        train_samples: what is trained on; already checked.
-        val_samples: what is evaluated on; None never evaluates.
+        task: what is trained, on what, and by which recipe.
         out: the run's folder.
         resume: go on from `out/last.pt`, exactly as if there had been no interruption.
         stop_after: stop, resumably, when so many iterations are done.
@@ -71,28 +58,31 @@ def train(
         CheckpointError: nothing to resume from, or it was made with other settings; the run is left as it was.
         FloatingPointError: the loss or the weights are no longer finite; the last good checkpoint is kept.
     """
+    recipe = task.recipe
     settings = recipe.train
     fabric = _fabric(settings)
     fabric.launch()
     torch.manual_seed(settings.seed)
-    spec = model_spec(recipe, train_samples)
-    network = build(spec)
+    network = task.build()
     if recipe.model.weights == "imagenet" and not resume:
         load_imagenet_weights(network.backbone, recipe.model.backbone)
+    task.freeze(network)
     if settings.channels_last:
         network = network.to(memory_format=torch.channels_last)
+    if settings.precision == "bf16-mixed" and fabric.device.type == "cpu":
+        depthwise_in_float32(network)
     optimizer = build_optimizer(network, recipe.optim)
-    run = _Run(fabric, recipe, spec, network, optimizer, out, val_samples)
+    run = _Run(fabric, task, network, optimizer, out)
     if resume:
         run.restore(load_checkpoint(out / RESUME_FILE))
     if fabric.is_global_zero:
         write_atomically(out / "recipe.yaml", to_yaml(recipe).encode())
     end = min(settings.iterations, stop_after or settings.iterations)
 
-    objective = fabric.setup_module(_objective(network, recipe, train_samples))
+    objective = fabric.setup_module(task.objective(network))
     stepper = fabric.setup_optimizers(optimizer)
     assert not isinstance(stepper, tuple)  # one in, one out
-    batches = _batches(recipe, train_samples, fabric, start=run.iteration)
+    batches = _batches(settings, task, fabric, start=run.iteration)
     log = RunLog(out) if fabric.is_global_zero else None
     with (
         closing(log) if log else nullcontext(),
@@ -103,10 +93,10 @@ def train(
         clock = _Clock(settings.batch_size)
         while run.iteration < end:
             rate = set_lr(optimizer, lr_factor(run.iteration, settings.iterations, recipe.optim))
-            images, labels = next(batches)
+            batch = next(batches)
             seed = _step_seed(settings.seed, run.iteration, fabric.global_rank)
-            torch.manual_seed(seed)  # for a backbone with dropout
-            losses: SemanticLosses = objective(images, labels, seed)
+            torch.manual_seed(seed)  # for dropout, and torchvision's choice of proposals
+            losses: Losses = objective(batch, seed)
             fabric.backward(losses.total)
             if recipe.optim.clip_norm:
                 fabric.clip_gradients(objective, stepper, max_norm=recipe.optim.clip_norm)
@@ -116,7 +106,7 @@ def train(
 
             clock.tick()
             done = run.iteration
-            evaluates = val_samples is not None and (done % settings.eval_every == 0 or done == settings.iterations)
+            evaluates = task.evaluates and (done % settings.eval_every == 0 or done == settings.iterations)
             saves = evaluates or done % settings.save_every == 0 or done == end
             if saves or done % settings.log_every == 0:
                 numbers = _numbers(losses, rate, clock)
@@ -132,7 +122,7 @@ def train(
             if saves:
                 run.save()
     best = out / BEST_MODEL
-    return Outcome(run.iteration, best if best.exists() else out / LAST_MODEL, run.evaluation)
+    return Outcome(run.iteration, best if best.exists() else out / LAST_MODEL, run.scores)
 
 
 class _Run:
@@ -141,34 +131,27 @@ class _Run:
     def __init__(
         self,
         fabric: Fabric,
-        recipe: Recipe,
-        spec: ModelSpec,
-        network: SemanticPointRend,
+        task: Task,
+        network: nn.Module,
         optimizer: torch.optim.Optimizer,
         out: Path,
-        val_samples: SampleSet | None,
     ) -> None:
         self.fabric = fabric
-        self.recipe = recipe
-        self.spec = spec
+        self.recipe = task.recipe
+        self.task = task
         self.network = network
         self.optimizer = optimizer
         self.out = out
-        self.val_samples = val_samples
         self.iteration = 0
         self.best = -math.inf
-        self.evaluation: Evaluation | None = None
-        decay = recipe.optim.ema
+        self.scores: Scores | None = None
+        decay = self.recipe.optim.ema
         self.average = averaged(network, decay) if decay else None
 
     @property
-    def result(self) -> SemanticPointRend:
+    def result(self) -> nn.Module:
         """The network that is evaluated and saved: the averaged one, if there is one."""
-        if self.average is None:
-            return self.network
-        result = self.average.module
-        assert isinstance(result, SemanticPointRend)
-        return result
+        return self.network if self.average is None else self.average.module
 
     def step_done(self) -> None:
         self.iteration += 1
@@ -177,25 +160,18 @@ class _Run:
 
     def evaluate(self, note: Callable[[str], None]) -> dict[str, float]:
         """Score the result; keep it if it is the best so far. Every process waits, the first one works."""
-        scores: dict[str, float] = {}
+        values: dict[str, float] = {}
         if self.fabric.is_global_zero:
-            assert self.val_samples is not None
             # A copy, because a predictor changes its network's mode and memory format.
-            predictor = Predictor(Model(copy.deepcopy(self.result), self.spec), device=self.fabric.device)
-            self.evaluation = evaluate(predictor, self.val_samples, limit=self.recipe.train.eval_images)
-            for row in ("coarse", "pointrend"):
-                values = getattr(self.evaluation, row)
-                for metric in ("miou", "boundary_iou", "boundary_f", "pixel_accuracy"):
-                    scores[f"val/{row}/{metric}"] = getattr(values, metric)
-                note(
-                    f"iteration {self.iteration}  {row:9s}  mIoU {values.miou:5.2f}  "
-                    f"Boundary IoU {values.boundary_iou:5.2f}  Boundary F {values.boundary_f:5.2f}"
-                )
-            if scores["val/pointrend/miou"] > self.best:
-                self.best = scores["val/pointrend/miou"]
-                save_model(self.out / BEST_MODEL, self.result.state_dict(), self.spec)
+            self.scores = self.task.evaluate(copy.deepcopy(self.result), self.fabric.device)
+            values = {f"val/{name}": value for name, value in self.scores.values.items()}
+            for line in self.scores.lines:
+                note(f"iteration {self.iteration}  {line}")
+            if self.scores.main > self.best:
+                self.best = self.scores.main
+                save_model(self.out / BEST_MODEL, self.result.state_dict(), self.task.spec)
         self.fabric.barrier()
-        return scores
+        return values
 
     def save(self) -> None:
         """Write what a resumption needs, and the result so far; never over a good one when the weights went bad."""
@@ -211,7 +187,7 @@ class _Run:
                 average=self.average.state_dict() if self.average is not None else None,
             )
             save_checkpoint(self.out / RESUME_FILE, state)
-            save_model(self.out / LAST_MODEL, self.result.state_dict(), self.spec)
+            save_model(self.out / LAST_MODEL, self.result.state_dict(), self.task.spec)
         self.fabric.barrier()
 
     def restore(self, state: TrainingState) -> None:
@@ -229,88 +205,38 @@ class _Run:
         self.best = state.best
 
 
-def averaged(network: SemanticPointRend, decay: float) -> AveragedModel:
+def averaged(network: nn.Module, decay: float) -> AveragedModel:
     """An exponential moving average of weights and batch statistics."""
     average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
     return AveragedModel(network, multi_avg_fn=average, use_buffers=True)
 
 
-def model_spec(recipe: Recipe, samples: SampleSet) -> ModelSpec:
-    """What the model files of a training say of themselves."""
-    return ModelSpec(
-        name=recipe.name,
-        architecture=SemanticArchitecture(
-            num_classes=num_logits(len(samples.classes)), **recipe.model.model_dump(exclude={"weights"})
-        ),
-        classes=samples.classes,
-        input=recipe.input,
-        test=recipe.test,
-        layout=samples.name,
-    )
-
-
-def _objective(network: SemanticPointRend, recipe: Recipe, samples: SampleSet) -> SemanticObjective:
-    loss = recipe.loss
-    return SemanticObjective(
-        network,
-        num_points=loss.num_points,
-        oversample=loss.oversample,
-        importance=loss.importance,
-        coarse_weight=loss.coarse_weight,
-        point_weight=loss.point_weight,
-        class_weights=balanced_weights(samples, loss.class_balance) if loss.class_balance else None,
-    )
-
-
-def balanced_weights(samples: SampleSet, power: float, *, most: float = 5.0, images: int = 200) -> Tensor:
-    """Class weights `(median frequency / frequency) ** power`, from evenly spaced label files, in [1 / most, most]."""
-    counts = np.zeros(256, dtype=np.int64)
-    step = max(1, len(samples.samples) // images)
-    for sample in samples.samples[::step]:
-        counts += np.bincount(samples.lookup[read_labels(sample.label)].ravel(), minlength=256)
-    assert IGNORE == 255
-    frequency = torch.from_numpy(counts[: len(samples.classes)]).float().clamp(min=1)
-    return ((frequency.median() / frequency) ** power).clamp(1 / most, most)
-
-
-def _batches(recipe: Recipe, samples: SampleSet, fabric: Fabric, *, start: int) -> Iterator[tuple[Tensor, Tensor]]:
-    settings, augment = recipe.train, recipe.augment
+def _batches(settings: TrainSettings, task: Task, fabric: Fabric, *, start: int) -> Iterator[Batch]:
     if settings.batch_size % fabric.world_size:
         raise ValueError(
             f"train.batch_size {settings.batch_size} cannot be shared by {fabric.world_size} processes: take a multiple"
         )
-    transform = train_transform(
-        crop=augment.crop,
-        mean=recipe.input.mean,
-        std=recipe.input.std,
-        scale=augment.scale,
-        base_scale=augment.base_scale,
-        base_short=augment.base_short,
-        max_share=augment.max_class_share,
-        flip=augment.flip,
-        photometric=augment.photometric,
-        rotate=augment.rotate,
-        grayscale=augment.grayscale,
-    )
     sampler = IterationBatchSampler(
-        len(samples.samples),
+        task.num_images[0],
         batch_size=settings.batch_size // fabric.world_size,
         seed=settings.seed,
         iterations=settings.iterations,
         start_iteration=start,
         rank=fabric.global_rank,
         world_size=fabric.world_size,
+        repeats=task.repeats,
     )
     loader = DataLoader(
-        SemanticDataset(samples, transform),
+        task.dataset(),
         batch_sampler=sampler,
         num_workers=settings.workers,
         persistent_workers=settings.workers > 0,
         prefetch_factor=4 if settings.workers else None,
+        collate_fn=task.collate,
     )
     layout = torch.channels_last if settings.channels_last else torch.contiguous_format
-    for images, labels in loader:
-        yield images.to(fabric.device, memory_format=layout), labels.to(fabric.device)
+    for batch in loader:
+        yield batch.to(fabric.device, layout)
 
 
 def _check_finite(loss: float, iteration: int) -> None:
@@ -335,12 +261,13 @@ def _step_seed(seed: int, iteration: int, rank: int) -> int:
     return int(np.random.SeedSequence((seed, iteration, rank)).generate_state(1, np.uint64)[0] >> 1)
 
 
-def _numbers(losses: SemanticLosses, rate: float, clock: _Clock) -> dict[str, float]:
+def _numbers(losses: Losses, rate: float, clock: _Clock) -> dict[str, float]:
+    parts = {name: float(value.detach()) for name, value in losses._asdict().items()}
+    total, accuracy = parts.pop("total"), parts.pop("accuracy")
     return {
-        "loss": float(losses.total.detach()),
-        "loss_coarse": float(losses.coarse),
-        "loss_points": float(losses.points),
-        "point_accuracy": float(losses.accuracy),
+        "loss": total,
+        **{f"loss_{name}": value for name, value in parts.items()},
+        "point_accuracy": accuracy,
         "lr": rate,
         "images_per_second": clock.rate(),
     }

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pointrend.core import point_accuracy, point_cross_entropy, sample_labels, semantic_cross_entropy, training_points
+from pointrend.data import SemanticBatch
 from pointrend.models import SemanticPointRend
 
 
@@ -56,8 +57,9 @@ class SemanticObjective(nn.Module):
         self.point_weight = point_weight
         self.register_buffer("class_weights", class_weights, persistent=False)
 
-    def forward(self, images: Tensor, labels: Tensor, seed: int) -> SemanticLosses:
-        """images (N, 3, H, W), labels (N, H, W); `seed` decides the points."""
+    def forward(self, batch: SemanticBatch, seed: int) -> SemanticLosses:
+        """The losses of a batch; `seed` decides the points."""
+        images, labels = batch
         output = self.network(images)
         dense = F.interpolate(output.coarse.float(), size=labels.shape[1:], mode="bilinear", align_corners=False)
         coarse = semantic_cross_entropy(dense, labels, class_weights=self.class_weights)

@@ -6,14 +6,15 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from pointrend.models import SemanticPointRend
 from pointrend.train.recipe import OptimSettings
 
 
-def build_optimizer(network: SemanticPointRend, settings: OptimSettings) -> Optimizer:
+def build_optimizer(network: nn.Module, settings: OptimSettings) -> Optimizer:
     """SGD or AdamW, with the backbone's learning rate of its own; AdamW does not decay norms and biases."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            continue
         decays = settings.name == "sgd" or parameter.ndim > 1
         groups.setdefault((name.startswith("backbone."), decays), []).append(parameter)
     backbone_lr = settings.lr if settings.backbone_lr is None else settings.backbone_lr
@@ -32,9 +33,12 @@ def build_optimizer(network: SemanticPointRend, settings: OptimSettings) -> Opti
 
 
 def lr_factor(iteration: int, total: int, settings: OptimSettings) -> float:
-    """What the learning rates are multiplied by: linear warmup, times polynomial decay to `min_lr`."""
-    remaining: float = (1.0 - iteration / total) ** settings.power
-    decay = settings.min_lr + (1.0 - settings.min_lr) * remaining
+    """What the learning rates are multiplied by: linear warmup, times steps or polynomial decay to `min_lr`."""
+    if settings.steps:
+        decay: float = settings.gamma ** sum(iteration >= step for step in settings.steps)
+    else:
+        remaining: float = (1.0 - iteration / total) ** settings.power
+        decay = settings.min_lr + (1.0 - settings.min_lr) * remaining
     warmup = min(1.0, (iteration + 1) / (settings.warmup + 1))
     return decay * warmup
 

@@ -6,29 +6,54 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pointrend.data import SampleSet, ensure_sound, find_samples
-from pointrend.evaluate import check_classes
+from pointrend.data.instance_checks import ensure_sound_instances
+from pointrend.data.instance_layouts import InstanceSet, find_instance_samples
+from pointrend.evaluate.semantic import check_class_names, check_classes
 from pointrend.train.checkpoint import CheckpointError
+from pointrend.train.instance import InstanceTask
 from pointrend.train.loop import BEST_MODEL, LAST_MODEL, RESUME_FILE
-from pointrend.train.recipe import Recipe
+from pointrend.train.recipe import InstanceRecipe, Recipe, SemanticRecipe
+from pointrend.train.semantic import SemanticTask
+from pointrend.train.task import Task
 
 Progress = Callable[[str, int, int], None]
 """Called with the split's name, the files done and their total."""
 
 
-def prepare_data(recipe: Recipe, root: Path, *, progress: Progress | None = None) -> tuple[SampleSet, SampleSet]:
-    """Find and check the training and the validation split below `root`.
+def prepare(recipe: Recipe, root: Path, *, progress: Progress | None = None) -> Task:
+    """Find and check the training and the validation split below `root`, and make what the loop trains.
 
     Raises:
         ValueError: a split is missing, its files are unsound (each kind of problem is listed), or the classes differ.
     """
+    if isinstance(recipe, InstanceRecipe):
+        train, val = (_instances(recipe, root, split, progress) for split in (recipe.data.train, recipe.data.val))
+        check_class_names(tuple(c.name for c in train.classes), tuple(c.name for c in val.classes))
+        return InstanceTask(recipe, train, val)
+    return SemanticTask(recipe, *prepare_data(recipe, root, progress=progress))
+
+
+def prepare_data(
+    recipe: SemanticRecipe, root: Path, *, progress: Progress | None = None
+) -> tuple[SampleSet, SampleSet]:
+    """The training and the validation split of label maps; see `prepare`."""
     splits = []
     for split in (recipe.data.train, recipe.data.val):
         samples = find_samples(root, layout=recipe.data.layout, split=split)
-        report = None if progress is None else lambda done, total, split=split: progress(split, done, total)
-        ensure_sound(samples, progress=report)
+        ensure_sound(samples, progress=_of_split(progress, split))
         splits.append(samples)
     check_classes(tuple(c.name for c in splits[0].classes), splits[1])
     return splits[0], splits[1]
+
+
+def _instances(recipe: InstanceRecipe, root: Path, split: str, progress: Progress | None) -> InstanceSet:
+    samples = find_instance_samples(root, layout=recipe.data.layout, split=split)
+    ensure_sound_instances(samples, progress=_of_split(progress, split))
+    return samples
+
+
+def _of_split(progress: Progress | None, split: str) -> Callable[[int, int], None] | None:
+    return None if progress is None else lambda done, total: progress(split, done, total)
 
 
 def check_output(out: Path, *, resume: bool) -> None:

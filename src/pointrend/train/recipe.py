@@ -11,7 +11,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
 
-from pointrend.zoo.spec import InputSpec, SemanticNetwork, Strict, TestSpec
+from pointrend.zoo.spec import InputSpec, InstanceNetwork, InstanceTestSpec, SemanticNetwork, Strict, TestSpec
 
 
 class RecipeError(ValueError):
@@ -66,8 +66,53 @@ class LossSettings(Strict):
     )
 
 
+class InstanceModelSettings(InstanceNetwork):
+    """The network, see `pointrend.models.instance_pointrend`. The number of classes comes from the data."""
+
+    weights: Literal["imagenet", "none"] = Field("imagenet", description="what the backbone starts from")
+    freeze_norm: bool = Field(False, description="the backbone's batch norms keep their statistics and weights")
+    freeze_stages: int = Field(0, ge=0, le=5, description="of the backbone, that are not trained: 2 is stem and first")
+
+
+class InstanceAugmentSettings(Strict):
+    """See `pointrend.data.instance_transforms.instance_transform`."""
+
+    shortest: tuple[PositiveInt, ...] = Field((640, 672, 704, 736, 768, 800), min_length=1)
+    longest: PositiveInt = 1333
+    scale: tuple[PositiveFloat, PositiveFloat] | None = Field(None, description="a random scale instead of `shortest`")
+    crop: tuple[PositiveInt, PositiveInt] | None = Field(None, description="H, W of a random window; None takes all")
+    flip: float = Field(0.5, ge=0, le=1)
+    dihedral: bool = Field(False, description="one of the eight turns and flips of a square instead of `flip`")
+    photometric: bool = False
+    grayscale: float = Field(0.0, ge=0, le=1)
+    repeat_threshold: float = Field(
+        0.0, ge=0, le=1, description="classes in fewer images than this share are seen more often (LVIS); 0: off"
+    )
+
+    @field_validator("scale")
+    @classmethod
+    def _ascending(cls, scale: tuple[float, float] | None) -> tuple[float, float] | None:
+        if scale is not None and scale[0] > scale[1]:
+            raise ValueError("expected the smaller scale first")
+        return scale
+
+
+class InstanceLossSettings(Strict):
+    """The losses of Mask R-CNN's detector, of the coarse masks and of the points (paper, section 4.1)."""
+
+    proposals_per_level: int = Field(2000, ge=1, description="before non-maximum suppression")
+    max_proposals: int = Field(1000, ge=1)
+    regions: int = Field(512, ge=1, description="proposals of an image that the box head is trained on")
+    positive_share: float = Field(0.25, gt=0, le=1, description="of these, at most")
+    coarse_weight: float = Field(1.0, ge=0)
+    point_weight: float = Field(1.0, ge=0)
+    num_points: int = Field(196, ge=1)
+    oversample: float = Field(3.0, ge=1, description="k")
+    importance: float = Field(0.75, ge=0, le=1, description="beta")
+
+
 class OptimSettings(Strict):
-    """The optimiser and its schedule: linear warmup, then polynomial decay."""
+    """The optimiser and its schedule: linear warmup, then polynomial decay, or steps where they are given."""
 
     name: Literal["sgd", "adamw"] = "sgd"
     lr: float = Field(0.01, gt=0)
@@ -75,6 +120,8 @@ class OptimSettings(Strict):
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD only")
     weight_decay: float = Field(5e-4, ge=0, description="norms and biases are never decayed with adamw")
     warmup: int = Field(0, ge=0, description="iterations")
+    steps: tuple[PositiveInt, ...] = Field((), description="iterations at which lr is multiplied by `gamma` instead")
+    gamma: float = Field(0.1, gt=0, le=1)
     power: float = Field(0.9, gt=0)
     min_lr: float = Field(1e-4, ge=0, le=1, description="the last factor of lr")
     clip_norm: float = Field(0.0, ge=0, description="0 does not clip gradients")
@@ -100,19 +147,43 @@ class TrainSettings(Strict):
     channels_last: bool = True
 
 
-class Recipe(Strict):
-    """All settings of a training."""
+class _Recipe(Strict):
+    """The settings that both tasks have."""
 
     name: str
     description: str = ""
-    model: ModelSettings = ModelSettings()
     data: DataSettings = DataSettings()
     input: InputSpec = InputSpec()
-    augment: AugmentSettings = AugmentSettings()
-    loss: LossSettings = LossSettings()
     optim: OptimSettings = OptimSettings()
     train: TrainSettings = TrainSettings()
+
+
+class SemanticRecipe(_Recipe):
+    """All settings of a training for semantic segmentation."""
+
+    task: Literal["semantic"] = "semantic"
+    model: ModelSettings = ModelSettings()
+    augment: AugmentSettings = AugmentSettings()
+    loss: LossSettings = LossSettings()
     test: TestSpec = TestSpec()
+
+
+class InstanceRecipe(_Recipe):
+    """All settings of a training for instance segmentation."""
+
+    task: Literal["instance"] = "instance"
+    model: InstanceModelSettings = InstanceModelSettings()
+    augment: InstanceAugmentSettings = InstanceAugmentSettings()
+    loss: InstanceLossSettings = InstanceLossSettings()
+    test: InstanceTestSpec = InstanceTestSpec()
+
+
+Recipe = SemanticRecipe | InstanceRecipe
+
+
+def recipe_type(task: object) -> type[SemanticRecipe] | type[InstanceRecipe]:
+    """The settings of a task; those of semantic segmentation where no task is named."""
+    return InstanceRecipe if task == "instance" else SemanticRecipe
 
 
 def recipe_names() -> list[str]:
@@ -128,35 +199,36 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: no such recipe, or a wrong key (the nearest right one is named) or value.
     """
     fields = _read_yaml(name_or_path)
+    kind = recipe_type(fields.get("task"))
     for override in overrides:
-        _apply(fields, override)
+        _apply(fields, override, kind)
     try:
-        return Recipe.model_validate(fields)
+        return kind.model_validate(fields)
     except ValidationError as error:
-        raise RecipeError(f"recipe {name_or_path}: {explain(error)}") from error
+        raise RecipeError(f"recipe {name_or_path}: {explain(error, kind)}") from error
 
 
-def explain(error: ValidationError) -> str:
+def explain(error: ValidationError, kind: type[BaseModel] = SemanticRecipe) -> str:
     """The first thing that is wrong, in one line, with the nearest right key for an unknown one."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return unknown_key(key)
+        return unknown_key(key, kind)
     if first["type"] == "missing":
         return f"{key} is missing"
     return f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}"
 
 
-def unknown_key(key: str) -> str:
-    """One line for a key that no recipe has."""
-    inside = [name for name in all_keys() if name.startswith(f"{key}.")]
+def unknown_key(key: str, kind: type[BaseModel] = SemanticRecipe) -> str:
+    """One line for a key that no recipe of this kind has."""
+    inside = [name for name in all_keys(kind) if name.startswith(f"{key}.")]
     if inside:
         return f"{key} is a section; its settings are {', '.join(inside)}"
-    near = difflib.get_close_matches(key, [*Recipe.model_fields, *all_keys()], n=1, cutoff=0.0)
+    near = difflib.get_close_matches(key, [*kind.model_fields, *all_keys(kind)], n=1, cutoff=0.0)
     return f"there is no setting {key}; the nearest is {near[0]}"
 
 
-def all_keys(model: type[BaseModel] = Recipe, prefix: str = "") -> list[str]:
+def all_keys(model: type[BaseModel] = SemanticRecipe, prefix: str = "") -> list[str]:
     """Every key of a recipe, dotted."""
     keys: list[str] = []
     for name, field in model.model_fields.items():
@@ -190,13 +262,13 @@ def _read_yaml(name_or_path: str) -> dict[str, Any]:
     return fields
 
 
-def _apply(fields: dict[str, Any], override: str) -> None:
+def _apply(fields: dict[str, Any], override: str, kind: type[BaseModel]) -> None:
     key, separator, text = override.partition("=")
     key = key.strip()
     if not separator or not key:
         raise RecipeError(f"--set expects key=value, got {override!r}")
-    if key not in all_keys():
-        raise RecipeError(unknown_key(key))
+    if key not in all_keys(kind):
+        raise RecipeError(unknown_key(key, kind))
     *sections, last = key.split(".")
     section = fields
     for name in sections:
@@ -222,7 +294,8 @@ def _yaml_value(text: str) -> object:
 
 def from_yaml(text: str) -> Recipe:
     """What `to_yaml` wrote."""
-    return Recipe.model_validate(yaml.safe_load(text))
+    fields = yaml.safe_load(text)
+    return recipe_type(fields.get("task")).model_validate(fields)
 
 
 def different_keys(a: Recipe, b: Recipe) -> list[str]:
@@ -234,7 +307,9 @@ def different_keys(a: Recipe, b: Recipe) -> list[str]:
             found = getattr(found, part)
         return found
 
-    return [key for key in all_keys() if value(a, key) != value(b, key)]
+    if type(a) is not type(b):
+        return ["task"]
+    return [key for key in all_keys(type(a)) if value(a, key) != value(b, key)]
 
 
 def to_yaml(recipe: Recipe) -> str:

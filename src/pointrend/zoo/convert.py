@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pointrend.zoo.manifest import PUBLISHED, Published
-from pointrend.zoo.modelfile import Model, build, expected_shapes, shown
+from pointrend.zoo.modelfile import Model, expected_shapes, model_of, network_of, shown
 from pointrend.zoo.reading import CheckpointFileError, read_tensors
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -170,9 +170,9 @@ def to_model(tensors: Mapping[str, Tensor], published: Published) -> Model:
             raise CheckpointFileError(reason)
         raise MismatchError(_listing(differences, f"the weights do not fit {published.name}"))
     state = {name: _value(found, name, shape) for name, shape in expected.items()}
-    network = build(published.spec)
+    network = network_of(published.spec.architecture)
     network.load_state_dict(state)
-    return Model(network=network.eval(), spec=published.spec)
+    return model_of(network.eval(), published.spec)
 
 
 def identify(tensors: Mapping[str, Tensor]) -> list[str]:

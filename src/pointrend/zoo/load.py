@@ -16,7 +16,7 @@ from pointrend.zoo.cache import cached_path, is_known, pin, set_aside
 from pointrend.zoo.convert import read_published
 from pointrend.zoo.download import Progress, fetch
 from pointrend.zoo.manifest import PUBLISHED, Published
-from pointrend.zoo.modelfile import Model, ModelFileError, is_model_file, read_model, read_spec
+from pointrend.zoo.modelfile import Model, ModelFileError, is_model_file, model_of, read_model, read_spec
 from pointrend.zoo.reading import CheckpointFileError
 from pointrend.zoo.spec import ModelSpec
 
@@ -106,7 +106,7 @@ def is_foreign(path: Path) -> bool:
 
 
 def _placed(model: Model, device: torch.device) -> Model:
-    return Model(network=model.network.eval().to(device), spec=model.spec)
+    return model_of(model.network.eval().to(device), model.spec)
 
 
 def list_models() -> list[ModelEntry]:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from pointrend.data.classes import ADE20K, CITYSCAPES, ClassInfo
-from pointrend.zoo.spec import InputSpec, ModelSpec, SemanticArchitecture, Strict, TestSpec
+from pointrend.zoo.spec import InputSpec, ModelSpec, Strict, parse_spec
 
 CLASSES: dict[str, tuple[ClassInfo, ...]] = {"cityscapes": CITYSCAPES, "ade20k": ADE20K}
 """By dataset layout. What a published model's logits mean, in their order."""
@@ -50,27 +50,30 @@ class _Entry(Strict):
     sha256: str | None
     size_bytes: int | None
     weight_bytes: int
-    layout: Literal["cityscapes", "ade20k"]
+    task: Literal["semantic", "instance"] = "semantic"
+    layout: str
     data: str
     licence: str
     scores: dict[str, float]
-    architecture: SemanticArchitecture
+    architecture: dict[str, object]
     input: InputSpec
-    test: TestSpec
+    test: dict[str, object]
 
     def published(self) -> Published:
+        spec = {
+            "task": self.task,
+            "name": self.name,
+            "architecture": self.architecture,
+            "classes": CLASSES[self.layout],
+            "input": self.input,
+            "test": self.test,
+            "layout": self.layout,
+            "data": self.data,
+            "licence": self.licence,
+            "scores": self.scores,
+        }
         return Published(
-            spec=ModelSpec(
-                name=self.name,
-                architecture=self.architecture,
-                classes=CLASSES[self.layout],
-                input=self.input,
-                test=self.test,
-                layout=self.layout,
-                data=self.data,
-                licence=self.licence,
-                scores=self.scores,
-            ),
+            spec=parse_spec(spec),
             source=self.source,
             url=self.url,
             sha256=self.sha256,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import overload
 
 import torch
 from pydantic import ValidationError
@@ -15,8 +16,16 @@ from safetensors.torch import save
 from torch import Tensor
 
 from pointrend.files import write_atomically
-from pointrend.models import SemanticPointRend, semantic_pointrend
-from pointrend.zoo.spec import FORMAT_VERSION, ModelSpec, SemanticArchitecture
+from pointrend.models import InstancePointRend, SemanticPointRend, instance_pointrend, semantic_pointrend
+from pointrend.zoo.spec import (
+    FORMAT_VERSION,
+    Architecture,
+    InstanceArchitecture,
+    InstanceSpec,
+    ModelSpec,
+    SemanticSpec,
+    parse_spec,
+)
 
 METADATA_KEY = "pointrend"
 
@@ -31,23 +40,55 @@ def shown(text: str, *, length: int = 100) -> str:
 
 
 @dataclass(frozen=True)
-class Model:
-    """A network, in evaluation mode, with what is needed to use it."""
+class SemanticModel:
+    """A semantic network, in evaluation mode, with what is needed to use it."""
 
     network: SemanticPointRend
-    spec: ModelSpec
+    spec: SemanticSpec
 
 
-def build(spec: ModelSpec) -> SemanticPointRend:
+@dataclass(frozen=True)
+class InstanceModel:
+    """An instance network, in evaluation mode, with what is needed to use it."""
+
+    network: InstancePointRend
+    spec: InstanceSpec
+
+
+Model = SemanticModel | InstanceModel
+"""What `load_model` gives."""
+
+
+@overload
+def build(spec: SemanticSpec) -> SemanticPointRend: ...
+@overload
+def build(spec: InstanceSpec) -> InstancePointRend: ...
+def build(spec: ModelSpec) -> SemanticPointRend | InstancePointRend:
     """The network that `spec` describes, with new weights."""
-    return semantic_pointrend(**spec.architecture.model_dump())
+    return network_of(spec.architecture)
+
+
+def network_of(architecture: Architecture) -> SemanticPointRend | InstancePointRend:
+    """The network of these numbers, with new weights."""
+    if isinstance(architecture, InstanceArchitecture):
+        return instance_pointrend(**architecture.model_dump())
+    return semantic_pointrend(**architecture.model_dump())
+
+
+def model_of(network: SemanticPointRend | InstancePointRend, spec: ModelSpec) -> Model:
+    """The two together, which must be of one task."""
+    if isinstance(spec, InstanceSpec):
+        assert isinstance(network, InstancePointRend)
+        return InstanceModel(network, spec)
+    assert isinstance(network, SemanticPointRend)
+    return SemanticModel(network, spec)
 
 
 @cache
-def expected_shapes(architecture: SemanticArchitecture) -> dict[str, tuple[int, ...]]:
+def expected_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     """The shapes of the network's parameters and buffers by their names; nothing is allocated."""
     with torch.device("meta"):
-        network = semantic_pointrend(**architecture.model_dump())
+        network = network_of(architecture)
     return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
 
 
@@ -104,9 +145,9 @@ def read_model(path: Path, *, device: torch.device | str = "cpu") -> Model:
         raise ModelFileError(
             f"{path}: the weights do not fit the architecture it names: {_difference(expected, found)}"
         )
-    network = build(spec)  # which takes memory, but no more than the file has
+    network = network_of(spec.architecture)  # which takes memory, but no more than the file has
     network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
-    return Model(network=network.eval().to(device), spec=spec)
+    return model_of(network.eval().to(device), spec)
 
 
 def _read(path: Path, *, weights: bool) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -132,7 +173,7 @@ def _parse_spec(path: Path, metadata: Mapping[str, str]) -> ModelSpec:
             raise ModelFileError(
                 f"{path}: model format {version}, this pointrend reads up to {FORMAT_VERSION}: upgrade pointrend"
             )
-        return ModelSpec.model_validate(fields)
+        return parse_spec(fields)
     except ModelFileError:
         raise
     except ValidationError as error:

@@ -16,7 +16,7 @@ import pointrend.zoo.load
 from pointrend.cli import main
 from pointrend.cli.photos import find_photos, output_stems
 from pointrend.data.images import read_labels
-from pointrend.predict import Predictor
+from pointrend.predict import SemanticPredictor
 from pointrend.results import OUTPUT_SUFFIXES
 from pointrend.zoo.modelfile import Model
 
@@ -235,8 +235,8 @@ def test_explain_writes_a_picture_more(
     predict: Run, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    dense, runs = Predictor.dense, []
-    monkeypatch.setattr(Predictor, "dense", lambda self, pixels: runs.append(1) or dense(self, pixels))
+    dense, runs = SemanticPredictor.dense, []
+    monkeypatch.setattr(SemanticPredictor, "dense", lambda self, pixels: runs.append(1) or dense(self, pixels))
     code, said, _ = predict(photo, "--out", out, "--explain", "--steps", "1", "--json")
     assert code == 0
     assert len(runs) == 1
@@ -310,7 +310,7 @@ def test_interruption_is_exit_130(predict: Run, photo: Path, tmp_path: Path, mon
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Predictor, "dense", interrupt)
+    monkeypatch.setattr(SemanticPredictor, "dense", interrupt)
     code, _, errors = predict(photo, "--out", tmp_path / "out")
     assert (code, errors) == (130, "pointrend: error: interrupted\n")
     assert names(tmp_path / "out") == []
@@ -320,14 +320,14 @@ def test_what_torch_raises_for_one_photo_does_not_end_the_others(
     predict: Run, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = save_photo(tmp_path / "in" / "tiny.png", np.zeros((40, 40, 3), np.uint8))
-    dense = Predictor.dense
+    dense = SemanticPredictor.dense
 
-    def sometimes(self: Predictor, pixels: np.ndarray) -> object:
+    def sometimes(self: SemanticPredictor, pixels: np.ndarray) -> object:
         if pixels.shape[0] == 50:
             raise RuntimeError("out of luck\nand of lines")
         return dense(self, pixels)
 
-    monkeypatch.setattr(Predictor, "dense", sometimes)
+    monkeypatch.setattr(SemanticPredictor, "dense", sometimes)
     code, said, errors = predict(photo, other, "--out", tmp_path / "out")
     assert code == 1
     assert errors == f"pointrend: error: {photo}: out of luck and of lines\n"
@@ -381,7 +381,7 @@ def test_public_names_are_found_when_asked_for() -> None:
 
     assert pointrend.SemanticPointRend is SemanticPointRend
     assert pointrend.semantic_pointrend is semantic_pointrend
-    assert pointrend.Predictor is Predictor
+    assert pointrend.SemanticPredictor is SemanticPredictor
     for name in pointrend.__all__:
         assert getattr(pointrend, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

@@ -101,14 +101,14 @@ def test_window_equals_resizing_everything(
 
     whole = np.asarray(Image.fromarray(pixels).resize(scaled[::-1], Image.Resampling.BILINEAR))
     # Pillow adds the weights in a fixed-point sum; where the window starts may move its rounding by one.
-    part = np.asarray(transforms._resample(pixels, scaled, window)).astype(int)
+    part = np.asarray(transforms.resample(pixels, scaled, window)).astype(int)
     assert np.abs(part - whole[rows, columns]).max() <= 1
 
     nearest = torch.nn.functional.interpolate(torch.from_numpy(values)[None, None], scaled, mode="nearest-exact")
     exact = np.array([[values[int((2 * y + 1) * height // (2 * scaled[0])),
                               int((2 * x + 1) * width // (2 * scaled[1]))]
                        for x in range(scaled[1])] for y in range(scaled[0])])  # fmt: skip
-    np.testing.assert_array_equal(transforms._nearest(values, scaled, window), exact[rows, columns])
+    np.testing.assert_array_equal(transforms.nearest(values, scaled, window), exact[rows, columns])
     # torch computes source indices in float32, which differs where a centre falls on a border of two pixels.
     agree = nearest[0, 0].numpy() == exact
     assert agree.mean() > 0.5 or agree.size < 10

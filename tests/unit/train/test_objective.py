@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from pointrend.core import sample_labels, training_points
+from pointrend.data import SemanticBatch
 from pointrend.models import semantic_pointrend
 from pointrend.train.objective import SemanticObjective
 
@@ -25,7 +26,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_losses_are_those_of_the_paper_written_out() -> None:
     module, (images, labels) = objective().eval(), batch()
-    losses = module(images, labels, 7)
+    losses = module(SemanticBatch(images, labels), 7)
     output = module.network(images)
     dense = F.interpolate(output.coarse, size=(64, 48), mode="bilinear", align_corners=False)
     assert losses.coarse == pytest.approx(F.cross_entropy(dense, labels).item(), rel=1e-5)
@@ -39,20 +40,20 @@ def test_losses_are_those_of_the_paper_written_out() -> None:
 
 def test_points_depend_on_the_seed_alone() -> None:
     module, (images, labels) = objective().eval(), batch()
-    same = [module(images, labels, 3).points.item() for _ in range(2)]
+    same = [module(SemanticBatch(images, labels), 3).points.item() for _ in range(2)]
     assert same[0] == same[1]
-    assert module(images, labels, 4).points.item() != same[0]
+    assert module(SemanticBatch(images, labels), 4).points.item() != same[0]
 
 
 def test_weights_scale_the_parts() -> None:
     module, (images, labels) = objective(coarse_weight=0.0, point_weight=2.0).eval(), batch()
-    losses = module(images, labels, 3)
+    losses = module(SemanticBatch(images, labels), 3)
     assert losses.total.item() == pytest.approx(2 * losses.points.item(), rel=1e-5)
 
 
 def test_gradients_reach_every_part() -> None:
     module, (images, labels) = objective(), batch()
-    module(images, labels, 3).total.backward()
+    module(SemanticBatch(images, labels), 3).total.backward()
     for name, parameter in module.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
@@ -63,8 +64,8 @@ def test_an_ignored_image_in_the_batch_and_a_batch_of_nothing_else(num_classes: 
     module, (images, labels) = objective(num_classes), batch()
     labels = labels.clamp(max=1)
     labels[0] = 255
-    assert torch.isfinite(module(images, labels, 3).total)
-    losses = module(images, torch.full_like(labels, 255), 3)
+    assert torch.isfinite(module(SemanticBatch(images, labels), 3).total)
+    losses = module(SemanticBatch(images, torch.full_like(labels, 255)), 3)
     losses.total.backward()
     assert losses.total.item() == 0
     assert all(torch.isfinite(p.grad).all() for p in module.parameters() if p.grad is not None)
@@ -73,6 +74,6 @@ def test_an_ignored_image_in_the_batch_and_a_batch_of_nothing_else(num_classes: 
 def test_trains_under_autocast() -> None:
     module, (images, labels) = objective(), batch()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        losses = module(images, labels, 3)
+        losses = module(SemanticBatch(images, labels), 3)
     losses.total.backward()
     assert losses.total.dtype == torch.float32

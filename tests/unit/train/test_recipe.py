@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from pointrend.train.recipe import (
-    Recipe,
     RecipeError,
+    SemanticRecipe,
     all_keys,
     different_keys,
     from_yaml,
@@ -124,4 +124,4 @@ def test_all_keys_reach_every_value() -> None:
     keys = all_keys()
     assert "train.iterations" in keys
     assert len(keys) == len(set(keys))
-    assert different_keys(Recipe(name="a"), Recipe(name="b")) == ["name"]
+    assert different_keys(SemanticRecipe(name="a"), SemanticRecipe(name="b")) == ["name"]

@@ -15,7 +15,7 @@ from pointrend.zoo.convert import current_name, identify, our_name, to_model
 from pointrend.zoo.manifest import PUBLISHED, Published
 from pointrend.zoo.modelfile import build
 from pointrend.zoo.reading import CheckpointFileError
-from pointrend.zoo.spec import ModelSpec, SemanticArchitecture
+from pointrend.zoo.spec import SemanticArchitecture, SemanticSpec
 
 Tensors = dict[str, Tensor]
 SMALL = {"num_classes": 19, "fpn_channels": 16, "coarse_channels": 32, "point_hidden": 8, "point_depth": 2}
@@ -28,7 +28,7 @@ def published(source: str) -> Published:
             "backbone": "resnet26", "stride_in_1x1": True, "coarse_norm": "group", "coarse_every_layer": False,
         },
     }[source]  # fmt: skip
-    spec = ModelSpec(
+    spec = SemanticSpec(
         name=f"small-{source}", architecture=SemanticArchitecture.model_validate(SMALL | own), classes=CITYSCAPES
     )
     return Published.model_validate(

@@ -10,13 +10,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pointrend.zoo.modelfile import METADATA_KEY, Model, ModelFileError, read_model, read_spec, save_model
-from pointrend.zoo.spec import ModelSpec, num_logits
+from pointrend.zoo.spec import SemanticSpec, num_logits
 
 Rewrite = Callable[..., Path]
 
 
 @pytest.fixture
-def rewrite(small_file: Path, small_spec: ModelSpec, tmp_path: Path) -> Rewrite:
+def rewrite(small_file: Path, small_spec: SemanticSpec, tmp_path: Path) -> Rewrite:
     """Writes the small model again with something changed in its description or tensors."""
 
     def write(
@@ -154,16 +154,16 @@ def test_another_architecture_does_not_take_these_weights(rewrite: Rewrite) -> N
     assert "do not fit the architecture" in said
 
 
-def test_two_classes_need_one_logit_but_may_have_two(small_spec: ModelSpec) -> None:
+def test_two_classes_need_one_logit_but_may_have_two(small_spec: SemanticSpec) -> None:
     assert [num_logits(n) for n in (2, 3, 150)] == [1, 3, 150]
     fields = json.loads(small_spec.model_dump_json()) | {"classes": [vars(c) for c in small_spec.classes[:2]]}
     for logits, fits in ((1, True), (2, True), (3, False)):
         fields["architecture"]["num_classes"] = logits
         if fits:
-            assert ModelSpec.model_validate(fields).architecture.num_classes == logits
+            assert SemanticSpec.model_validate(fields).architecture.num_classes == logits
         else:
             with pytest.raises(ValueError, match="2 class names, but the network has 3 logits"):
-                ModelSpec.model_validate(fields)
+                SemanticSpec.model_validate(fields)
 
 
 def test_nothing_is_allocated_before_the_shapes_are_compared(rewrite: Rewrite, monkeypatch: pytest.MonkeyPatch) -> None:

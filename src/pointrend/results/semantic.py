@@ -1,21 +1,17 @@
-"""What a prediction is, and how it is written down."""
+"""What a semantic prediction is, and how it is written down."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from pointrend.data.classes import ClassInfo
-from pointrend.data.images import pixel_limit
-from pointrend.files import atomic_path, write_atomically
+from pointrend.files import write_atomically
+from pointrend.results.files import json_bytes, output_paths, save_png
 from pointrend.viz import draw_overlay
-
-SOFTWARE = "pointrend"
-"""Stands in every file that is written, so that files of others are not mistaken for ours."""
 
 OUTPUT_SUFFIXES = (".png", "_overlay.png", ".json")
 """What `SemanticResult.save` appends to the stem."""
@@ -87,37 +83,9 @@ class SemanticResult:
         Raises:
             ValueError: the photograph itself would be replaced, or `stem` is no plain name.
         """
-        if stem is None:
-            stem = "image" if self.path is None else self.path.stem
-        if not stem or Path(stem).name != stem:
-            raise ValueError(f"stem must be a file name without folders, got {stem!r}")
-        labels, overlay, summary = paths = [Path(out_dir) / f"{stem}{suffix}" for suffix in OUTPUT_SUFFIXES]
-        if self.path is not None and self.path.resolve() in {path.resolve() for path in paths}:
-            raise ValueError(f"{self.path}: the result would replace the photograph; choose another folder or stem")
-        text = json.dumps({"software": SOFTWARE, **self.summary()}, indent=2, ensure_ascii=False) + "\n"
-        # Bytes of a file name that are not UTF-8 are lone surrogates in Python; this writes them as JSON escapes.
-        content = text.encode(errors="backslashreplace")
-        _save_png(self.label_image(), labels)
-        _save_png(self.overlay(), overlay)
+        labels, overlay, summary = paths = output_paths(Path(out_dir), stem, OUTPUT_SUFFIXES, photo=self.path)
+        content = json_bytes(self.summary())
+        save_png(self.label_image(), labels)
+        save_png(self.overlay(), overlay)
         write_atomically(summary, content)
         return paths
-
-
-def is_ours(path: Path) -> bool:
-    """Whether a file was written by this package; False for one that cannot be read."""
-    try:
-        if path.suffix.lower() == ".json":
-            content = json.loads(path.read_bytes())
-            return isinstance(content, dict) and content.get("software") == SOFTWARE
-        with pixel_limit(), Image.open(path) as image:
-            return image.format == "PNG" and image.info.get("Software") == SOFTWARE
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return False
-
-
-def _save_png(picture: Image.Image, path: Path) -> None:
-    info = PngImagePlugin.PngInfo()
-    info.add_text("Software", SOFTWARE)
-    with atomic_path(path) as temporary:
-        # A fast level: a photograph of 12 megapixels takes seconds at the default one and is hardly smaller.
-        picture.save(temporary, format="PNG", pnginfo=info, compress_level=3)

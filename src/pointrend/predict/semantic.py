@@ -6,7 +6,6 @@ H W is the image's own size, h w the size at which the network sees it, C classe
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
@@ -17,12 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pointrend.core import SubdivisionStep, resized_labels
-from pointrend.data.images import ImageError
 from pointrend.inputs import Channels, ImageInput, network_input, to_pixels
 from pointrend.models import SemanticOutput
+from pointrend.predict.memory import memory_reported
 from pointrend.results import SemanticResult
 from pointrend.zoo.load import available_device
-from pointrend.zoo.modelfile import Model
+from pointrend.zoo.modelfile import SemanticModel
 from pointrend.zoo.spec import TestSpec
 
 
@@ -39,7 +38,7 @@ class Dense:
     """(H, W) of the image."""
 
 
-class Predictor:
+class SemanticPredictor:
     """Predicts with the model's own test settings and renders at the image's own size.
 
     Args:
@@ -56,7 +55,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: Model,
+        model: SemanticModel,
         *,
         size: int | None = None,
         num_points: int | None = None,
@@ -117,14 +116,14 @@ class Predictor:
         """Run the network on an image (H, W, 3) uint8 RGB."""
         made = network_input(pixels, input=self.spec.input, test=self.test)
         padded = (made.tensor.shape[2], made.tensor.shape[3])
-        with _memory_reported(padded):
+        with memory_reported(padded):
             output = self.network(made.tensor.to(self.device, memory_format=torch.channels_last))
         return Dense(output=output, padded=padded, valid=made.valid, size=(pixels.shape[0], pixels.shape[1]))
 
     @torch.inference_mode()
     def subdivision_steps(self, dense: Dense) -> Iterator[SubdivisionStep]:
         """The rendering, step by step; points and maps are in the frame of the padded input."""
-        with _memory_reported(dense.padded):
+        with memory_reported(dense.padded):
             yield from self.network.subdivision_steps(
                 dense.output, num_points=self.test.num_points, steps=self.test.steps
             )
@@ -143,7 +142,7 @@ class Predictor:
     @torch.inference_mode()
     def image_labels(self, logits: Tensor, dense: Dense) -> Tensor:
         """Labels (H, W), int64, of the image from logits (1, C, ., .) of the padded input."""
-        with _memory_reported(dense.size):
+        with memory_reported(dense.size):
             return resized_labels(cropped(logits, dense), dense.size)[0]
 
 
@@ -158,19 +157,6 @@ def cropped(maps: Tensor, dense: Dense) -> Tensor:
         valid * cells // padded for cells, valid, padded in zip(maps.shape[2:], dense.valid, dense.padded, strict=True)
     )
     return maps[:, :, :height, :width]
-
-
-@contextmanager
-def _memory_reported(size: tuple[int, int]) -> Iterator[None]:
-    """Turn what torch raises when memory runs out into one line; other errors are bugs and stay as they are."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "can't allocate memory" not in str(error) and "out of memory" not in str(error):
-            raise
-        raise ImageError(
-            f"not enough memory for {size[0]} x {size[1]} pixels; a smaller image or size= / --size needs less"
-        ) from error
 
 
 def _overridden(test: TestSpec, *, size: int | None, num_points: int | None, steps: int | None) -> TestSpec:

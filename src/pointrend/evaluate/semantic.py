@@ -9,7 +9,7 @@ import torch
 
 from pointrend.data import SampleSet, SemanticDataset
 from pointrend.metrics import SemanticMetrics, SemanticScores
-from pointrend.predict import Predictor
+from pointrend.predict import SemanticPredictor
 
 ROWS = ("coarse", "pointrend")
 
@@ -33,7 +33,7 @@ class Evaluation:
 
 
 def evaluate(
-    predictor: Predictor,
+    predictor: SemanticPredictor,
     samples: SampleSet,
     *,
     limit: int | None = None,
@@ -74,7 +74,11 @@ def evaluate(
 
 def check_classes(names: tuple[str, ...], samples: SampleSet) -> None:
     """Refuse a split whose classes are not the model's, in number, name and order."""
-    found = tuple(c.name for c in samples.classes)
+    check_class_names(names, tuple(c.name for c in samples.classes))
+
+
+def check_class_names(names: tuple[str, ...], found: tuple[str, ...]) -> None:
+    """Refuse names of a split's classes that are not those of the model."""
     if len(found) != len(names):
         raise ValueError(f"the model has {len(names)} classes, the data {len(found)}")
     for index, (ours, theirs) in enumerate(zip(names, found, strict=True)):

@@ -1,0 +1,217 @@
+"""torchvision's own Mask R-CNN, trained and scored as nuclei-lite0 is: the baseline of its card.
+
+    python bench/maskrcnn_baseline.py train DATA OUT [KEY=VALUE ...]
+    python bench/maskrcnn_baseline.py eval DATA OUT
+
+DATA is the folder with train/ and val/. The backbone, the pyramid, the anchors' sizes, the box head's size, the images
+and their order, the augmentation, the optimiser, the schedule and the averaging of weights are those of the recipe
+nuclei-lite0. Everything behind the pyramid is torchvision's: its anchors, its proposals, its RoIAlign, its mask head of
+four convolutions and a transposed one to 28x28, with the pyramid's width, and its pasting.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import OrderedDict
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from pycocotools import mask as rle_masks
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.roi_heads import paste_masks_in_image
+from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from pointrend.data.images import read_image
+from pointrend.data.instance_layouts import find_instance_samples
+from pointrend.data.instances import InstanceBatch, InstanceTargets
+from pointrend.evaluate.instance import ground_truth, max_detections
+from pointrend.inputs import network_input
+from pointrend.metrics.coco import InstanceMetrics
+from pointrend.metrics.instance_f1 import mean_f1
+from pointrend.metrics.instances import ImageInstances
+from pointrend.models import Backbone
+from pointrend.train.instance import InstanceTask
+from pointrend.train.loop import LAST_MODEL, RESUME_FILE, train
+from pointrend.train.memory import keep_freed_memory
+from pointrend.train.recipe import InstanceRecipe, load_recipe
+
+
+class Features(nn.Module):
+    """Backbone and pyramid as torchvision wants them."""
+
+    def __init__(self, backbone: Backbone, channels: int) -> None:
+        super().__init__()
+        self.out_channels = channels
+        self.backbone = backbone
+        self.pyramid = FeaturePyramidNetwork(list(backbone.channels), channels, extra_blocks=LastLevelMaxPool())
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        maps = OrderedDict((str(i), m) for i, m in enumerate(self.backbone(images)))
+        features: dict[str, Tensor] = self.pyramid(maps)
+        return features
+
+
+class Baseline(nn.Module):
+    """torchvision's Mask R-CNN without its resizing of images, which the recipe's transforms do."""
+
+    def __init__(self, recipe: InstanceRecipe) -> None:
+        super().__init__()
+        settings, loss, test = recipe.model, recipe.loss, recipe.test
+        width = settings.fpn_channels
+        self.backbone = Backbone(settings.backbone)
+        levels = ["0", "1", "2", "3"]
+        model = MaskRCNN(
+            Features(self.backbone, width),
+            rpn_anchor_generator=AnchorGenerator(
+                tuple(tuple(int(s) for s in sizes) for sizes in settings.anchor_sizes),
+                (settings.anchor_ratios,) * 5,
+            ),
+            rpn_pre_nms_top_n_train=loss.proposals_per_level,
+            rpn_post_nms_top_n_train=loss.max_proposals,
+            rpn_pre_nms_top_n_test=test.proposals_per_level,
+            rpn_post_nms_top_n_test=test.max_proposals,
+            box_roi_pool=MultiScaleRoIAlign(levels, 7, 2, canonical_scale=int(settings.box_canonical_size)),
+            box_head=TwoMLPHead(width * 49, settings.box_hidden),
+            box_predictor=FastRCNNPredictor(settings.box_hidden, 2),
+            box_score_thresh=test.score_threshold,
+            box_nms_thresh=test.nms,
+            box_detections_per_img=test.max_detections,
+            box_batch_size_per_image=loss.regions,
+            box_positive_fraction=loss.positive_share,
+            mask_roi_pool=MultiScaleRoIAlign(levels, 14, 2, canonical_scale=int(settings.box_canonical_size)),
+            mask_head=MaskRCNNHeads(width, (width,) * 4, 1),
+            mask_predictor=MaskRCNNPredictor(width, width, 2),
+        )
+        self.pyramid = model.backbone.pyramid
+        self.rpn = model.rpn
+        self.roi_heads = model.roi_heads
+
+    def forward(
+        self, images: Tensor, valid: list[tuple[int, int]], targets: list[dict[str, Tensor]] | None = None
+    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
+        """What torchvision's model gives after resizing: detections of each image, and losses by name."""
+        maps = OrderedDict((str(i), m) for i, m in enumerate(self.backbone(images)))
+        # Its parts are not made for half precision.
+        features = {name: level.float() for name, level in self.pyramid(maps).items()}
+        proposals, rpn_losses = self.rpn(ImageList(images, valid), features, targets)
+        detections, losses = self.roi_heads(features, proposals, valid, targets)
+        return detections, {**rpn_losses, **losses}
+
+
+class BaselineLosses(NamedTuple):
+    """As the loop wants them."""
+
+    total: Tensor
+    objectness: Tensor
+    proposals: Tensor
+    classes: Tensor
+    boxes: Tensor
+    mask: Tensor
+    accuracy: Tensor
+    """Not measured: 0."""
+
+
+class BaselineObjective(nn.Module):
+    """The sum of torchvision's losses."""
+
+    def __init__(self, network: Baseline) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch: InstanceBatch, seed: int) -> BaselineLosses:
+        wanted = [
+            {"boxes": t.boxes.float(), "labels": t.classes + 1, "masks": masks_of(t).to(torch.uint8)}
+            for t in batch.targets
+        ]
+        losses = self.network(batch.images, list(batch.valid), wanted)[1]
+        names = ("loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg", "loss_mask")
+        parts = [losses[name] for name in names]
+        return BaselineLosses(sum(parts, torch.zeros(())), *(p.detach() for p in parts), torch.zeros(()))
+
+
+def masks_of(target: InstanceTargets) -> Tensor:
+    """(R, H, W) bool."""
+    return target.ids[target.layers] == target.own[:, None, None]
+
+
+class BaselineTask(InstanceTask):
+    """The recipe's task with another network."""
+
+    def build(self) -> Baseline:  # type: ignore[override]
+        return Baseline(self.recipe)
+
+    def freeze(self, network: nn.Module) -> None:
+        pass
+
+    def objective(self, network: nn.Module) -> BaselineObjective:  # type: ignore[override]
+        assert isinstance(network, Baseline)
+        return BaselineObjective(network)
+
+
+@torch.inference_mode()
+def predicted(network: Baseline, recipe: InstanceRecipe, pixels: np.ndarray, image_id: int) -> ImageInstances:
+    """The instances of an image, pasted by torchvision's function."""
+    made = network_input(pixels, input=recipe.input, test=recipe.test)
+    (found,), _ = network(made.tensor, [made.valid])
+    height, width = pixels.shape[:2]
+    factor = torch.tensor((width / made.valid[1], height / made.valid[0])).repeat(2)
+    boxes = found["boxes"] * factor
+    masks = paste_masks_in_image(found["masks"], boxes, (height, width))[:, 0] >= 0.5
+    rles = []
+    for mask in masks.numpy():
+        rle = rle_masks.encode(np.asfortranarray(mask.astype(np.uint8)))
+        rles.append({"size": list(rle["size"]), "counts": rle["counts"].decode()})
+    return ImageInstances(
+        image_id=image_id,
+        size=(height, width),
+        boxes=boxes.numpy(),
+        classes=found["labels"].numpy() - 1,
+        masks=rles,
+        scores=found["scores"].numpy(),
+    )
+
+
+def main() -> None:
+    if len(sys.argv) < 4 or sys.argv[1] not in ("train", "eval"):
+        raise SystemExit(__doc__)
+    command, data, out = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    if command == "train":
+        keep_freed_memory()
+        recipe = load_recipe("nuclei-lite0", ["name=maskrcnn-lite0", *sys.argv[4:]])
+        assert isinstance(recipe, InstanceRecipe)
+        samples = find_instance_samples(data, layout=recipe.data.layout, split="train")
+        train(BaselineTask(recipe, samples, None), out, resume=(out / RESUME_FILE).exists())
+        return
+    recipe = load_recipe(str(out / "recipe.yaml"))
+    assert isinstance(recipe, InstanceRecipe)
+    network = Baseline(recipe)
+    network.load_state_dict(load_file(out / LAST_MODEL))
+    network.eval()
+    samples = find_instance_samples(data, layout=recipe.data.layout, split="val")
+    most = max_detections(recipe.test.max_detections)
+    metrics = InstanceMetrics(1, max_detections=most)
+    predictions, truths = [], []
+    for index, sample in enumerate(samples.samples):
+        pixels = read_image(sample.image)
+        truths.append(ground_truth(sample, index, (pixels.shape[0], pixels.shape[1])))
+        predictions.append(predicted(network, recipe, pixels, index))
+        metrics.update(predictions[-1], truths[-1])
+        print(f"\r{index + 1}/{len(samples.samples)}", end="", file=sys.stderr)
+    print(file=sys.stderr)
+    scores = {**metrics.compute().to_dict(["nucleus"]), "f1": mean_f1(predictions, truths).to_dict()}
+    (out / "scores.json").write_text(json.dumps(scores, indent=1) + "\n")
+    print(json.dumps(scores, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""The detector under the masks: torchvision's detection parts, with the differences that published weights need.
+
+Shapes: N images, R regions, C classes, A anchors of a cell, h w a level's grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torchvision import ops
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_prediction_layers
+
+BoxTargets = dict[str, Tensor]
+"""What torchvision calls a target: "boxes" (R, 4), "labels" (R,) counted from 1, for one image."""
+
+
+class RpnOutput(NamedTuple):
+    """What the RPN's head says of every anchor, level by level, float32."""
+
+    objectness: list[Tensor]
+    """(N, A, h, w) logits of each level."""
+    deltas: list[Tensor]
+    """(N, 4 * A, h, w) of each level."""
+
+
+class Proposals(NamedTuple):
+    """The regions of one image that may hold an object, best first."""
+
+    boxes: Tensor
+    """(R, 4), xyxy in pixels of the input."""
+    logits: Tensor
+    """(R,), objectness."""
+
+
+class Detections(NamedTuple):
+    """The objects of one image, best first."""
+
+    boxes: Tensor
+    """(R, 4), xyxy in pixels of the input."""
+    scores: Tensor
+    """(R,), probabilities."""
+    classes: Tensor
+    """(R,), int64, 0 to C - 1."""
+
+
+class Anchors(AnchorGenerator):
+    """Anchors of known strides that are not rounded to whole pixels.
+
+    torchvision's generator rounds them, and takes the strides from sizes, which is wrong for a level whose stride does
+    not divide the input.
+
+    Args:
+        sizes: of each level in pixels, one or more.
+        aspect_ratios: height to width, the same for all levels.
+        strides: of each level.
+    """
+
+    def __init__(
+        self, *, sizes: Sequence[Sequence[float]], aspect_ratios: Sequence[float], strides: Sequence[int]
+    ) -> None:
+        if len(sizes) != len(strides):
+            raise ValueError(f"expected anchor sizes for {len(strides)} levels, got {len(sizes)}")
+        super().__init__(tuple(map(tuple, sizes)), (tuple(aspect_ratios),) * len(sizes))  # type: ignore[no-untyped-call]
+        self.strides = tuple(strides)
+
+    def generate_anchors(
+        self,
+        scales: list[int],
+        aspect_ratios: list[float],
+        dtype: torch.dtype = torch.float32,
+        device: torch.device = torch.device("cpu"),  # noqa: B008  # torchvision's signature
+    ) -> Tensor:
+        """Boxes (A, 4) about the origin: size by size for each ratio."""
+        sizes = torch.as_tensor(scales, dtype=dtype, device=device)
+        heights_per_width = torch.as_tensor(aspect_ratios, dtype=dtype, device=device).sqrt()
+        widths = (sizes / heights_per_width[:, None]).flatten()
+        heights = (sizes * heights_per_width[:, None]).flatten()
+        return torch.stack((-widths, -heights, widths, heights), dim=1) / 2
+
+    def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
+        """Boxes (sum of h * w * A, 4) of each image: the same for all of a batch."""
+        device = feature_maps[0].device
+        grids = [list(level.shape[-2:]) for level in feature_maps]
+        strides = [[torch.tensor(s, device=device)] * 2 for s in self.strides]
+        self.set_cell_anchors(torch.float32, device)  # half precision cannot tell 2048 columns apart
+        boxes = torch.cat(self.grid_anchors(grids, strides))
+        return [boxes] * len(image_list.image_sizes)
+
+
+class LevelRoIAlign(nn.Module):
+    """Aligned RoIAlign of each box on the pyramid level that fits its size.
+
+    Args:
+        output_size: cells of a side.
+        strides: of the levels.
+        canonical_size, canonical_level: a box of this size, in pixels, is read on this level (4 is stride 16).
+    """
+
+    def __init__(
+        self, *, output_size: int, strides: Sequence[int], canonical_size: float = 224, canonical_level: int = 4
+    ) -> None:
+        super().__init__()
+        self.output_size = output_size
+        self.strides = tuple(strides)
+        self.canonical_size = canonical_size
+        self.canonical_level = canonical_level
+        self.first_level = self.strides[0].bit_length() - 1
+
+    def forward(self, pyramid: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
+        """Levels (N, D, h, w) and boxes (R, 4) of each image -> (all R, D, output_size, output_size), float32."""
+        rois = ops._utils.convert_boxes_to_roi_format(list(boxes))
+        sides = ((rois[:, 3] - rois[:, 1]) * (rois[:, 4] - rois[:, 2])).clamp(min=0).sqrt()
+        wanted = torch.floor(self.canonical_level + torch.log2(sides / self.canonical_size + 1e-8))
+        level = (wanted.long() - self.first_level).clamp(0, len(self.strides) - 1)
+        side, channels = self.output_size, pyramid[0].shape[1]
+        pooled = rois.new_zeros((len(rois), channels, side, side))
+        for index, stride in enumerate(self.strides):
+            chosen = torch.nonzero(level == index)[:, 0]
+            features = pyramid[index].float()
+            part = ops.roi_align(features, rois[chosen], side, 1 / stride, sampling_ratio=0, aligned=True)
+            pooled = pooled.index_copy(0, chosen, part)
+        return pooled
+
+
+class ProposalNetwork(RegionProposalNetwork):
+    """torchvision's RPN, which ranks by logits.
+
+    torchvision ranks by sigmoid: sure anchors become ties at 1, and their order is lost. A score threshold is not
+    used: published models have none.
+    """
+
+    def raw(self, pyramid: Sequence[Tensor]) -> RpnOutput:
+        """What the head says of each anchor of every level."""
+        objectness, deltas = self.head(list(pyramid))
+        return RpnOutput([o.float() for o in objectness], [d.float() for d in deltas])
+
+    @torch.no_grad()
+    def proposals(
+        self, raw: RpnOutput, sizes: Sequence[tuple[int, int]], *, per_level: int, total: int, nms: float = 0.7
+    ) -> list[Proposals]:
+        """The proposals of each image.
+
+        Args:
+            raw: from `raw`.
+            sizes: (h, w) of each image without padding; boxes are clipped to it.
+            per_level: the best of each level that go into non-maximum suppression.
+            total: at most so many in all come out of it.
+            nms: IoU above which the lower of two boxes of a level is dropped.
+        """
+        anchors = self._anchors(raw, sizes)
+        _, deltas = concat_box_prediction_layers(list(raw.objectness), list(raw.deltas))
+        boxes = self.box_coder.decode(deltas, anchors).view(len(sizes), -1, 4)
+        logits = [o.permute(0, 2, 3, 1).flatten(1) for o in raw.objectness]
+        counts = [level.shape[1] for level in logits]
+        return [
+            _best(
+                torch.split(boxes[i], counts),
+                [level[i] for level in logits],
+                size,
+                per_level=per_level,
+                nms=nms,
+                total=total,
+            )
+            for i, size in enumerate(sizes)
+        ]
+
+    def losses(
+        self, raw: RpnOutput, targets: list[BoxTargets], sizes: Sequence[tuple[int, int]]
+    ) -> tuple[Tensor, Tensor]:
+        """The losses of objectness and boxes, against targets of each image."""
+        anchors = self._anchors(raw, sizes)
+        objectness, deltas = concat_box_prediction_layers(list(raw.objectness), list(raw.deltas))
+        labels, matched = self.assign_targets_to_anchors(anchors, targets)
+        wanted = self.box_coder.encode(matched, anchors)
+        objectness_loss, box_loss = self.compute_loss(objectness, deltas, labels, list(wanted))
+        return objectness_loss, box_loss
+
+    def _anchors(self, raw: RpnOutput, sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
+        anchors: list[Tensor] = self.anchor_generator(ImageList(raw.objectness[0], list(sizes)), raw.objectness)
+        return anchors
+
+
+def _best(
+    boxes: Sequence[Tensor], logits: Sequence[Tensor], size: tuple[int, int], *, per_level: int, total: int, nms: float
+) -> Proposals:
+    """Of boxes (R, 4) and logits (R,) of each level."""
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    for level, (level_boxes, level_logits) in enumerate(zip(boxes, logits, strict=True)):
+        best, index = level_logits.topk(min(per_level, len(level_logits)))
+        clipped = ops.clip_boxes_to_image(level_boxes[index], size)
+        keep = (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1]) & best.isfinite()
+        found.append((clipped[keep], best[keep], torch.full_like(best[keep], level)))
+    all_boxes, all_logits, levels = (torch.cat(parts) for parts in zip(*found, strict=True))
+    kept = ops.batched_nms(all_boxes, all_logits, levels, nms)[:total]
+    return Proposals(all_boxes[kept], all_logits[kept])
+
+
+@torch.no_grad()
+def best_detections(
+    class_logits: Tensor,
+    boxes: Tensor,
+    size: tuple[int, int],
+    *,
+    score_threshold: float = 0.05,
+    nms: float = 0.5,
+    max_detections: int = 100,
+) -> Detections:
+    """The detections of one image, from what the box head says of its proposals.
+
+    Args:
+        class_logits: (R, C + 1), the background first.
+        boxes: (R, C + 1, 4), decoded for each class, xyxy in pixels of the input.
+        size: (h, w) of the image without padding, to which boxes are clipped.
+        score_threshold: probabilities must be above it.
+        nms: IoU above which the lower of two boxes of a class is dropped.
+        max_detections: the best of all classes.
+    """
+    scores = class_logits.softmax(dim=1)[:, 1:]
+    region, found = torch.nonzero((scores > score_threshold) & scores.isfinite(), as_tuple=True)
+    candidates = ops.clip_boxes_to_image(boxes[region, found + 1], size)
+    best = scores[region, found]
+    kept = ops.batched_nms(candidates, best, found, nms)[:max_detections]
+    return Detections(candidates[kept], best[kept], found[kept])
