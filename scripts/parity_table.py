@@ -16,12 +16,25 @@ from types import ModuleType
 
 import torch
 
-from pointrend.verify import read_reference, verify
+from pointrend.verify import Check, read_reference, verify
 from pointrend.zoo.convert import to_model
 from pointrend.zoo.manifest import PUBLISHED
 from pointrend.zoo.modelfile import Model
 
-COLUMNS = ("c2", "c5", "p2", "coarse", "logits")
+COLUMNS = {
+    "semantic": ("c2", "c5", "p2", "coarse", "logits"),
+    "instance": (
+        "p2",
+        "rpn_objectness_p4",
+        "rpn_deltas_p4",
+        "class_logits",
+        "box_deltas",
+        "coarse_masks",
+        "mask_probs",
+        "proposals",
+        "detections",
+    ),
+}
 
 
 def main() -> None:
@@ -36,15 +49,24 @@ def main() -> None:
         tensors = {key: torch.from_numpy(value) for key, value in weights.items()}
         return to_model(tensors, PUBLISHED[name])
 
-    print(f"| reference | {' | '.join(COLUMNS)} | pixels above |")
-    print(f"|---|{'---|' * (len(COLUMNS) + 1)}")
-    for path in sorted((folder / "golden").glob("*.npz")):
-        name = next((n for n in PUBLISHED if path.stem.startswith(n.replace("-", "_") + "_")), None)
-        if name is None:
-            continue
-        checks = {check.name: check for check in verify(model(name), read_reference(path))}
-        cells = [f"{checks[c].difference:.1e}" if c in checks else "" for c in COLUMNS]
-        print(f"| {path.stem} | {' | '.join(cells)} | {100 * checks['logits'].share:.2f} % |", flush=True)
+    for task, columns in COLUMNS.items():
+        print(f"| reference | {' | '.join(columns)} | pixels above |")
+        print(f"|---|{'---|' * (len(columns) + 1)}")
+        for path in sorted((folder / "golden").glob("*.npz")):
+            name = next((n for n in PUBLISHED if path.stem.startswith(n.replace("-", "_") + "_")), None)
+            if name is None or PUBLISHED[name].spec.task != task:
+                continue
+            checks = {check.name: check for check in verify(model(name), read_reference(path))}
+            cells = [_cell(checks[c]) if c in checks else "" for c in columns]
+            last = checks["logits" if task == "semantic" else "mask_probs"]
+            print(f"| {path.stem} | {' | '.join(cells)} | {100 * last.share:.2f} % |", flush=True)
+        print()
+
+
+def _cell(check: Check) -> str:
+    if check.counted == "unmatched":
+        return f"{100 * (1 - check.share):.0f} % matched"
+    return f"{check.difference:.1e}"
 
 
 def load_rule(path: Path) -> ModuleType:

@@ -94,7 +94,7 @@ def test_points_of_boxes_read_zeros_beyond_the_image() -> None:
 
 @torch.no_grad()
 def test_rendering_starts_on_a_grid_of_28_cells() -> None:
-    """5: from 7 cells the first two doublings would choose every cell; from an upsampled 28 they would choose too few."""
+    """5: from 7 cells the first two doublings choose every cell; from an upsampled 28 too few are chosen."""
     made, features = mask_head(), fine()
     coarse = made.coarse(features, [BOX], SIZE)
     asked: list[int] = []

@@ -30,9 +30,10 @@ def verify(
 ) -> None:
     """Compare a checkpoint's numbers to a reference, tensor by tensor.
 
-    Prints the largest difference of each tensor, relative to the reference's standard deviation. Of the final logits,
-    0.5 % of the pixels may differ by more than the tolerance, where two points were equally uncertain. The exit code is
-    1 if a tensor differs by more.
+    Prints the largest difference of each tensor, relative to the reference's standard deviation (of probabilities and
+    scores: absolute). Of the final logits or masks, 0.5 % of the pixels may differ by more than the tolerance, where
+    two points were equally uncertain; of proposals and detections, 5 % may have no partner. The exit code is 1 if a
+    tensor differs by more.
     """
     from rich.console import Console
 
@@ -71,9 +72,9 @@ def _load(path: Path, published: Published) -> Model:
 
 
 def _line(check: Check) -> str:
-    pixels = f", {100 * check.share:.2f} % of pixels above" if check.allowed_share or not check.ok else ""
+    pixels = f", {100 * check.share:.2f} % {check.counted}" if check.allowed_share or not check.ok else ""
     verdict = "ok" if check.ok else "FAIL"
-    return f"{check.name:7} {check.difference:.2e} (tolerance {check.tolerance:.0e}{pixels}) {verdict}"
+    return f"{check.name:17} {check.difference:.2e} (tolerance {check.tolerance:.0e}{pixels}) {verdict}"
 
 
 def _json(checks: list[Check], checkpoint: Path, model: str, reference: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -13,11 +13,19 @@ from torch import Tensor
 from pointrend.zoo.manifest import PUBLISHED, Published
 from pointrend.zoo.modelfile import Model, expected_shapes, model_of, network_of, shown
 from pointrend.zoo.reading import CheckpointFileError, read_tensors
+from pointrend.zoo.rules import RULES, current_name, our_name, our_value
+
+__all__ = [
+    "MismatchError",
+    "current_name",
+    "identify",
+    "our_name",
+    "read_published",
+    "recognise",
+    "to_model",
+]
 
 Shapes = Mapping[str, tuple[int, ...]]
-Rule = tuple[str, str | Callable[[re.Match[str]], str]]
-"""A pattern that a whole name must match, and the name of ours."""
-
 LISTED = 8
 """Lines of a diff that are shown."""
 
@@ -27,117 +35,14 @@ IGNORED = re.compile(r"(.+\.)?(pixel_mean|pixel_std|cell_anchors(\.\d+)?|anchor_
 COUNTER = "num_batches_tracked"
 """Batch norm's count of batches, which frozen norms do not have and prediction does not read."""
 
-LEGACY: tuple[tuple[str, str], ...] = (
-    (r"(^|\.)mask_coarse_head\.", r"\1mask_head.coarse_head."),
-    (r"(^|\.)mask_point_head\.", r"\1mask_head.point_head."),
-    (r"(^|\.)coarse_mask_fc(\d+)\.", r"\1fc\2."),
-)
-"""What older detectron2 checkpoints call parts of PointRend, and what newer ones do."""
+CLASSIFIERS = ("point_head.classifier.bias", "mask_head.point_head.classifier.bias")
+"""What has a number for each class, in a model of either task."""
 
 
 class MismatchError(CheckpointFileError):
     """The weights do not fit the model; the message lists what differs, one name a line."""
 
     many_lines = True
-
-
-def _less(group: int, amount: int) -> Callable[[re.Match[str]], int]:
-    return lambda match: int(match[group]) - amount
-
-
-def _numbered(text: str, **numbers: Callable[[re.Match[str]], int]) -> Callable[[re.Match[str]], str]:
-    """A replacement with computed numbers in braces."""
-    return lambda match: match.expand(text.format(**{name: value(match) for name, value in numbers.items()}))
-
-
-def _half(group: int) -> Callable[[re.Match[str]], int]:
-    # Upsampling layers between the convolutions count, and have no weights.
-    return lambda match: int(match[group]) // 2
-
-
-_NORM = "weight|bias|running_mean|running_var|num_batches_tracked"
-
-_MMSEGMENTATION: tuple[Rule, ...] = (
-    (rf"backbone\.stem\.7\.({_NORM})", r"backbone.model.bn1.\1"),
-    (rf"backbone\.stem\.([01346])\.({_NORM})", r"backbone.model.conv1.\1.\2"),
-    (r"backbone\.((?:conv1|bn1|layer[1-4])\..+)", r"backbone.model.\1"),
-    (r"neck\.lateral_convs\.(\d)\.conv\.(weight|bias)", r"pyramid.inner_blocks.\1.0.\2"),
-    (r"neck\.fpn_convs\.(\d)\.conv\.(weight|bias)", r"pyramid.layer_blocks.\1.0.\2"),
-    (
-        r"decode_head\.0\.scale_heads\.(\d)\.([024])\.conv\.weight",
-        _numbered(r"coarse_head.levels.\1.{block}.0.weight", block=_half(2)),
-    ),
-    (
-        rf"decode_head\.0\.scale_heads\.(\d)\.([024])\.bn\.({_NORM})",
-        _numbered(r"coarse_head.levels.\1.{block}.1.\3", block=_half(2)),
-    ),
-    (r"decode_head\.0\.conv_seg\.(weight|bias)", r"coarse_head.classifier.\1"),
-    (r"decode_head\.1\.fcs\.(\d+)\.conv\.(weight|bias)", r"point_head.layers.\1.\2"),
-    (r"decode_head\.1\.fc_seg\.(weight|bias)", r"point_head.classifier.\1"),
-)
-
-_RES = r"backbone\.bottom_up\.res([2-5])\.(\d+)"
-_COARSE = r"sem_seg_head\.coarse_sem_seg_head"
-_DETECTRON2: tuple[Rule, ...] = (
-    (r"backbone\.bottom_up\.stem\.conv1\.weight", "backbone.model.conv1.weight"),
-    (rf"backbone\.bottom_up\.stem\.conv1\.norm\.({_NORM})", r"backbone.model.bn1.\1"),
-    (
-        rf"{_RES}\.conv([123])\.weight",
-        _numbered(r"backbone.model.layer{layer}.\2.conv\3.weight", layer=_less(1, 1)),
-    ),
-    (
-        rf"{_RES}\.conv([123])\.norm\.({_NORM})",
-        _numbered(r"backbone.model.layer{layer}.\2.bn\3.\4", layer=_less(1, 1)),
-    ),
-    (
-        rf"{_RES}\.shortcut\.weight",
-        _numbered(r"backbone.model.layer{layer}.\2.downsample.0.weight", layer=_less(1, 1)),
-    ),
-    (
-        rf"{_RES}\.shortcut\.norm\.({_NORM})",
-        _numbered(r"backbone.model.layer{layer}.\2.downsample.1.\3", layer=_less(1, 1)),
-    ),
-    (
-        r"backbone\.fpn_lateral([2-5])\.(weight|bias)",
-        _numbered(r"pyramid.inner_blocks.{level}.0.\2", level=_less(1, 2)),
-    ),
-    (
-        r"backbone\.fpn_output([2-5])\.(weight|bias)",
-        _numbered(r"pyramid.layer_blocks.{level}.0.\2", level=_less(1, 2)),
-    ),
-    (
-        rf"{_COARSE}\.p([2-5])\.([024])\.weight",
-        _numbered(r"coarse_head.levels.{level}.{block}.0.weight", level=_less(1, 2), block=_half(2)),
-    ),
-    (
-        rf"{_COARSE}\.p([2-5])\.([024])\.norm\.({_NORM})",
-        _numbered(r"coarse_head.levels.{level}.{block}.1.\3", level=_less(1, 2), block=_half(2)),
-    ),
-    (rf"{_COARSE}\.predictor\.(weight|bias)", r"coarse_head.classifier.\1"),
-    (
-        r"sem_seg_head\.point_head\.fc(\d+)\.(weight|bias)",
-        _numbered(r"point_head.layers.{layer}.\2", layer=_less(1, 1)),
-    ),
-    (r"sem_seg_head\.point_head\.predictor\.(weight|bias)", r"point_head.classifier.\1"),
-)
-
-RULES: dict[str, tuple[Rule, ...]] = {"mmsegmentation": _MMSEGMENTATION, "detectron2": _DETECTRON2}
-
-
-def current_name(name: str) -> str:
-    """The name that detectron2 gives now to what older checkpoints call `name`."""
-    for pattern, replacement in LEGACY:
-        name = re.sub(pattern, replacement, name)
-    return name
-
-
-def our_name(name: str, source: str) -> str | None:
-    """What we call a parameter of a toolbox's checkpoint; None if we have none of the kind."""
-    for pattern, replacement in RULES[source]:
-        match = re.fullmatch(pattern, current_name(name))
-        if match is not None:
-            return match.expand(replacement) if isinstance(replacement, str) else replacement(match)
-    return None
 
 
 def read_published(path: Path, published: Published | None = None) -> Model:
@@ -187,7 +92,11 @@ def recognise(tensors: Mapping[str, Tensor]) -> Published:
         CheckpointFileError: of none, or of several; what to do is said.
     """
     names = identify(tensors)
-    if len(names) > 1:
+    # Models that differ only in how long they were trained are computed alike: the first, best one stands for them.
+    if (
+        len({PUBLISHED[name].spec.model_copy(update={"name": "", "scores": {}}).model_dump_json() for name in names})
+        > 1
+    ):
         raise CheckpointFileError(f"it may be {' or '.join(names)}: convert it with --model NAME, and load the result")
     if not names:
         raise CheckpointFileError(
@@ -225,13 +134,8 @@ def _renamed(tensors: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tens
                 f"two tensors of the checkpoint mean the same: {shown(name)} comes twice, as {shown(ours)}"
             )
         else:
-            found[ours] = _linear(tensors[name]) if ours.startswith("point_head.") else tensors[name]
+            found[ours] = our_value(ours, tensors[name], source)
     return found, unknown
-
-
-def _linear(tensor: Tensor) -> Tensor:
-    """Weights of a 1x1 convolution over points are those of a linear layer."""
-    return tensor.squeeze(2) if tensor.ndim == 3 and tensor.shape[2] == 1 else tensor
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
@@ -284,7 +188,7 @@ def _reason(tensors: Mapping[str, Tensor], published: Published) -> str | None:
 
 def _num_classes(tensors: Mapping[str, Tensor], source: str) -> int | None:
     for name, tensor in tensors.items():
-        if our_name(name, source) == "point_head.classifier.bias" and tensor.ndim == 1 and tensor.shape[0] > 0:
+        if our_name(name, source) in CLASSIFIERS and tensor.ndim == 1 and tensor.shape[0] > 0:
             return int(tensor.shape[0])
     return None
 

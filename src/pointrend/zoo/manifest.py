@@ -11,9 +11,15 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from pointrend.data.classes import ADE20K, CITYSCAPES, ClassInfo
+from pointrend.data.instance_classes import CITYSCAPES_THINGS, COCO
 from pointrend.zoo.spec import InputSpec, ModelSpec, Strict, parse_spec
 
-CLASSES: dict[str, tuple[ClassInfo, ...]] = {"cityscapes": CITYSCAPES, "ade20k": ADE20K}
+CLASSES: dict[str, tuple[ClassInfo, ...]] = {
+    "cityscapes": CITYSCAPES,
+    "ade20k": ADE20K,
+    "coco": COCO,
+    "cityscapes-instances": CITYSCAPES_THINGS,
+}
 """By dataset layout. What a published model's logits mean, in their order."""
 
 

@@ -22,7 +22,6 @@ def painted(height: int = 64, width: int = 80, *, block: int = 8) -> InstancePic
     rows, columns = np.arange(height) // block, np.arange(width) // block
     ids = (rows[:, None] * (columns[-1] + 1) + columns + 1).astype(np.int32)
     ids[ids % 4 == 0] = 0
-    assert ids.max() < 250
     own = np.unique(ids[ids > 0])
     masks = InstanceMasks(
         ids[None], own.astype(np.int32), np.zeros(len(own), np.int64), own % 3, np.zeros(len(own), bool)
@@ -201,7 +200,7 @@ def test_a_window_is_a_part_of_the_whole(seed: int, height: int, width: int) -> 
 
 
 def test_ids_are_never_mixed() -> None:
-    picture = painted(block=3)
+    picture = painted(24, 40, block=3)
     found = resized(picture, (41, 97), (0, 0, 41, 97))
     assert set(np.unique(found.masks.ids)) <= set(np.unique(picture.masks.ids))
     assert found.masks.ids.dtype == np.int32

@@ -18,17 +18,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pointrend.inputs import network_input
-from pointrend.zoo import Model
+from pointrend.verify.check import Check, ReferenceFileError, compare, reference_image
+from pointrend.zoo import SemanticModel
 
 NUMBERS = ("height", "width", "seed", "num_points")
 # Relative to the reference's standard deviation.
 TOLERANCES = {"c2": 1e-4, "c5": 1e-4, "p2": 1e-4, "coarse": 1e-4, "logits": 1e-3}
 ALLOWED_SHARE = 0.005
 """Of the pixels of `logits`: where two uncertainties are equal to float precision, either point may be chosen."""
-
-
-class ReferenceFileError(ValueError):
-    """A reference that cannot be used; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -42,57 +39,12 @@ class Reference:
     tensors: Mapping[str, Tensor]
 
 
-@dataclass(frozen=True)
-class Check:
-    """How a tensor compares to the reference's."""
-
-    name: str
-    difference: float
-    """The largest, relative to the reference's standard deviation."""
-    tolerance: float
-    share: float
-    """Of the pixels, those where a channel differs by more than the tolerance."""
-    allowed_share: float
-
-    @property
-    def ok(self) -> bool:
-        """Whether no more pixels differ than may."""
-        return self.share <= self.allowed_share
-
-
-def reference_image(height: int, width: int, seed: int) -> np.ndarray:
-    """The image (H, W, 3), uint8 RGB, of a reference: waves and noise.
-
-    numpy's legacy generator is meant: its numbers do not change between versions.
-    """
-    random = np.random.RandomState(seed)
-    y, x = np.mgrid[0:height, 0:width]
-    image = np.zeros((height, width, 3))
-    for channel in range(3):
-        for _ in range(6):
-            vertical, horizontal, phase = random.uniform(-4, 4), random.uniform(-4, 4), random.uniform(0, 6.28)
-            image[..., channel] += np.sin(6.28 * (vertical * y / height + horizontal * x / width) + phase)
-    image += 0.5 * random.standard_normal(image.shape)
-    image = (image - image.min()) / (image.max() - image.min())
-    rounded: np.ndarray = (image * 255).round().astype(np.uint8)
-    return rounded
-
-
-def read_reference(path: Path) -> Reference:
-    """The reference in a `.npz` file.
+def parse_reference(path: Path, arrays: Mapping[str, np.ndarray]) -> Reference:
+    """The reference in a file's arrays.
 
     Raises:
-        ReferenceFileError: not such a file.
+        ReferenceFileError: it is none.
     """
-    if not path.is_file():
-        raise ReferenceFileError(f"{path}: no such reference file")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except MemoryError as error:  # or the damage is in a size
-        raise ReferenceFileError(f"{path}: needs more memory than there is, or is damaged") from error
-    except Exception as error:  # broken archives fail in many ways
-        raise ReferenceFileError(f"{path}: not a .npz file of numbers, or damaged") from error
     if missing := [name for name in NUMBERS if name not in arrays]:
         raise ReferenceFileError(f"{path}: not a reference: it has no {missing[0]!r}")
     if unknown := sorted(set(arrays) - set(NUMBERS) - set(TOLERANCES)):
@@ -103,7 +55,7 @@ def read_reference(path: Path) -> Reference:
     if not tensors:
         raise ReferenceFileError(f"{path}: it has none of the tensors {', '.join(TOLERANCES)}")
     for name, array in tensors.items():
-        if array.ndim != 3 or array.dtype.kind != "f" or array.size < 2 or not _tensor(array).isfinite().all():
+        if array.ndim != 3 or array.dtype.kind != "f" or array.size < 2 or not tensor_of(array).isfinite().all():
             raise ReferenceFileError(f"{path}: {name} must be finite floats (C, H, W), got {array.shape} {array.dtype}")
     values = [arrays[name] for name in NUMBERS]
     if any(value.shape != () or value.dtype.kind not in "iu" or value < 0 for value in values):
@@ -111,16 +63,16 @@ def read_reference(path: Path) -> Reference:
     height, width, seed, num_points = (int(value) for value in values)
     if not (1 < height <= 8192 and 1 < width <= 8192 and num_points > 0 and seed < 2**32):
         raise ReferenceFileError(f"{path}: {height} x {width}, seed {seed} or {num_points} points is out of range")
-    return Reference(height, width, seed, num_points, {name: _tensor(a) for name, a in tensors.items()})
+    return Reference(height, width, seed, num_points, {name: tensor_of(a) for name, a in tensors.items()})
 
 
-def _tensor(array: np.ndarray) -> Tensor:
+def tensor_of(array: np.ndarray) -> Tensor:
     # PyTorch knows neither long doubles nor foreign byte orders.
     return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32 if array.itemsize <= 4 else np.float64))
 
 
 @torch.inference_mode()
-def compute(model: Model, reference: Reference) -> dict[str, Tensor]:
+def compute(model: SemanticModel, reference: Reference) -> dict[str, Tensor]:
     """All tensors (C, H, W) that a reference may have, of this model on the reference's image."""
     pixels = reference_image(reference.height, reference.width, reference.seed)
     sides = {"shortest": min(pixels.shape[:2]), "longest": max(pixels.shape[:2])}  # as it is, not resized
@@ -139,7 +91,7 @@ def compute(model: Model, reference: Reference) -> dict[str, Tensor]:
     return {name: tensor[0].cpu() for name, tensor in found.items()}
 
 
-def verify(model: Model, reference: Reference) -> list[Check]:
+def verify_semantic(model: SemanticModel, reference: Reference) -> list[Check]:
     """Compare what `model` computes on the reference's image to the reference, in the order of computation.
 
     Raises:
@@ -160,16 +112,5 @@ def _check(name: str, found: Tensor, expected: Tensor) -> Check:
             f"{name} is {tuple(expected.shape)} in the reference, the model gives {tuple(found.shape)}: "
             "the reference is of another model"
         )
-    # Doubles, so that what is compared adds no error of its own.
-    expected = expected.double()
-    scale = expected.std(correction=0)
-    difference = (found[: expected.shape[0]].double() - expected).abs() / scale
-    tolerance = TOLERANCES[name]
-    above = ~(difference <= tolerance).all(dim=0)  # NaN is above
-    return Check(
-        name=name,
-        difference=float(difference.max()),
-        tolerance=tolerance,
-        share=float(above.double().mean()),
-        allowed_share=ALLOWED_SHARE if name == "logits" else 0.0,
-    )
+    share = ALLOWED_SHARE if name == "logits" else 0.0
+    return compare(name, found[: expected.shape[0]], expected, tolerance=TOLERANCES[name], allowed_share=share)
