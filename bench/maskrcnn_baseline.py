@@ -34,7 +34,8 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from pointrend.data.images import read_image
 from pointrend.data.instance_layouts import find_instance_samples
 from pointrend.data.instances import InstanceBatch, InstanceTargets
-from pointrend.evaluate.instance import ground_truth, max_detections
+from pointrend.evaluate.instance import limits
+from pointrend.evaluate.truth import ground_truth
 from pointrend.inputs import network_input
 from pointrend.metrics.coco import InstanceMetrics
 from pointrend.metrics.instance_f1 import mean_f1
@@ -198,7 +199,7 @@ def main() -> None:
     network.load_state_dict(load_file(out / LAST_MODEL))
     network.eval()
     samples = find_instance_samples(data, layout=recipe.data.layout, split="val")
-    most = max_detections(recipe.test.max_detections)
+    most = limits(recipe.test.max_detections)
     metrics = InstanceMetrics(1, max_detections=most)
     predictions, truths = [], []
     for index, sample in enumerate(samples.samples):

@@ -10,13 +10,27 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from pointrend.zoo.modelfile import read_model, read_spec, save_model
+from pointrend.zoo.modelfile import SemanticModel, read_model, read_spec, save_model
 
 WEIGHTS = Path(__file__).parent.parent / "src" / "pointrend" / "weights"
-SCORES = ("miou", "boundary_iou", "boundary_f")
+
+
+def _semantic(row: dict[str, Any]) -> dict[str, float]:
+    return {key: round(row[key], 2) for key in ("miou", "boundary_iou", "boundary_f")}
+
+
+def _instance(row: dict[str, Any]) -> dict[str, float]:
+    values = {
+        "mask_ap": row["mask"]["ap"],
+        "mask_ap50": row["mask"]["ap50"],
+        "boundary_ap": row["boundary"]["ap"],
+        "mean_f1": row["f1"]["mean_f1"],
+    }
+    return {key: round(value, 2) for key, value in values.items()}
 
 
 def main() -> None:
@@ -30,8 +44,9 @@ def main() -> None:
 
     model = read_model(arguments.model)
     rows = json.loads(arguments.scores.read_text())["rows"]
-    scores = {key: round(rows["pointrend"][key], 2) for key in SCORES}
-    scores |= {f"coarse_{key}": round(rows["coarse"][key], 2) for key in SCORES}
+    *_, last = rows
+    values = _semantic if isinstance(model, SemanticModel) else _instance
+    scores = {**values(rows[last]), **{f"coarse_{key}": value for key, value in values(rows["coarse"]).items()}}
     spec = model.spec.model_copy(update={"data": arguments.data, "licence": arguments.licence, "scores": scores})
     path = arguments.out / f"{spec.name}.safetensors"
     save_model(path, model.network.state_dict(), spec, dtype=torch.float16)

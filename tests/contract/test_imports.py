@@ -14,7 +14,7 @@ PACKAGE = ROOT / "src" / "pointrend"
 
 # From the bottom up; units are the packages and modules directly in pointrend. docs/design.md gives reasons.
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"core", "files"}),
+    frozenset({"core", "files", "rle"}),
     frozenset({"models", "data", "metrics"}),
     frozenset({"zoo"}),
     frozenset({"inputs", "viz"}),

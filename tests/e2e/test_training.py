@@ -18,6 +18,7 @@ from pointrend.train.checkpoint import CheckpointError
 from pointrend.train.loop import Outcome, train
 from pointrend.train.recipe import SemanticRecipe, load_recipe
 from pointrend.train.semantic import SemanticTask
+from pointrend.zoo.modelfile import read_spec
 
 
 def run(
@@ -37,11 +38,11 @@ def trained(scenes: Path, tiny_settings: list[str], tmp_path_factory: pytest.Tem
 
 
 def test_rendering_beats_its_own_coarse_row(trained: Outcome) -> None:
-    assert trained.evaluation is not None
-    coarse, rendered = trained.evaluation.coarse, trained.evaluation.pointrend
-    assert coarse.miou > 60  # the network has learned something
-    assert rendered.miou > coarse.miou
-    assert rendered.boundary_iou > coarse.boundary_iou + 2
+    assert trained.scores is not None
+    values = trained.scores.values
+    assert values["coarse/miou"] > 60  # the network has learned something
+    assert values["pointrend/miou"] > values["coarse/miou"]
+    assert values["pointrend/boundary_iou"] > values["coarse/boundary_iou"] + 2
 
 
 def test_run_folder_holds_models_log_and_recipe(trained: Outcome) -> None:
@@ -67,12 +68,12 @@ def command(*arguments: str) -> int:
 def test_eval_command_prints_what_training_measured(
     trained: Outcome, scenes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert trained.evaluation is not None
+    assert trained.scores is not None
     model = trained.model.parent / "last.safetensors"
     assert command("eval", str(model), str(scenes / "val"), "--json") == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
-    assert rows["pointrend"]["miou"] == pytest.approx(trained.evaluation.pointrend.miou, abs=0.05)
-    assert rows["coarse"]["boundary_iou"] == pytest.approx(trained.evaluation.coarse.boundary_iou, abs=0.05)
+    assert rows["pointrend"]["miou"] == pytest.approx(trained.scores.values["pointrend/miou"], abs=0.05)
+    assert rows["coarse"]["boundary_iou"] == pytest.approx(trained.scores.values["coarse/boundary_iou"], abs=0.05)
 
 
 def test_predict_command_on_the_trained_model(trained: Outcome, scenes: Path, tmp_path: Path) -> None:
@@ -137,9 +138,9 @@ def test_binary_model_trains_with_one_logit(scenes: Path, tiny_settings: list[st
     outcome = run(data, tmp_path / "run", [*tiny_settings, "train.iterations=30", "loss.class_balance=0.5"])
     weights = load_file(tmp_path / "run" / "last.safetensors")
     assert weights["coarse_head.classifier.weight"].shape[0] == 1
-    assert outcome.evaluation is not None
-    assert outcome.evaluation.class_names == ("background", "shape")
-    assert outcome.evaluation.pointrend.miou > 20
+    assert outcome.scores is not None
+    assert outcome.scores.values["pointrend/miou"] > 20
+    assert [c.name for c in read_spec(outcome.model).classes] == ["background", "shape"]
 
 
 def train_command(scenes: Path, out: Path, *extra: str, recipe: str = "people-lite0") -> int:

@@ -30,7 +30,11 @@ PER_CLASS = {"iou": "IoU", "boundary_iou": "Boundary IoU"}
 
 def evaluate(
     model: Annotated[
-        str, typer.Argument(help="A model's name (see `pointrend models`), or a .safetensors, .pth or .pkl file.")
+        str,
+        typer.Argument(
+            help="A model's name (see `pointrend models`), or a .safetensors, .pth or .pkl file; or a .json file of "
+            "instances in COCO's results format, whatever made it."
+        ),
     ],
     data: Annotated[
         Path,
@@ -69,7 +73,7 @@ def evaluate(
     require_training_extra()
     from rich.console import Console
 
-    from pointrend.cli.instance_scores import evaluate_instances
+    from pointrend.cli.instance_scores import evaluate_file, evaluate_instances
     from pointrend.cli.predict import make_predictor
     from pointrend.cli.progress import counting
     from pointrend.data import ensure_sound, find_samples
@@ -77,6 +81,17 @@ def evaluate(
     from pointrend.evaluate import evaluate as run
     from pointrend.predict import InstancePredictor
 
+    if model.endswith(".json"):
+        evaluate_file(
+            Path(model),
+            data,
+            split=split,
+            layout=layout,
+            limit=limit,
+            boundary_share=boundary_share or 0.02,
+            as_json=as_json,
+        )
+        return
     errors = Console(stderr=True)
     predictor = make_predictor(model, device=device, size=size, points=points, steps=steps)
     if isinstance(predictor, InstancePredictor):

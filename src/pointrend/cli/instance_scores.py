@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ from pointrend.cli.errors import WRONG_USAGE, one_line_errors
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from pointrend.data.instance_layouts import InstanceSet
     from pointrend.evaluate import InstanceEvaluation
     from pointrend.predict import InstancePredictor
 
@@ -27,41 +30,75 @@ def evaluate_instances(
     as_json: bool,
 ) -> None:
     """Score an instance model on a split and print it."""
+    from pointrend.evaluate import evaluate_instances as run
+    from pointrend.evaluate.semantic import check_class_names
+
+    spec = predictor.spec
+    with one_line_errors(code=WRONG_USAGE):
+        samples = _samples(data, layout=layout or _fitting_layout(data, spec.layout), split=split)
+        check_class_names(tuple(c.name for c in spec.classes), tuple(c.name for c in samples.classes))
+    with _checked(samples) as progress:
+        result = run(predictor, samples, limit=limit, boundary_share=boundary_share, progress=progress)
+    _show(result, spec.name, data, samples, as_json=as_json)
+
+
+def evaluate_file(
+    path: Path,
+    data: Path,
+    *,
+    split: str | None,
+    layout: str | None,
+    limit: int | None,
+    boundary_share: float,
+    as_json: bool,
+) -> None:
+    """Score a file of results in COCO's format and print it."""
+    from pointrend.evaluate import evaluate_results
+
+    with one_line_errors(code=WRONG_USAGE):
+        samples = _samples(data, layout=layout, split=split)
+    with _checked(samples) as progress, one_line_errors():
+        result = evaluate_results(path, samples, limit=limit, boundary_share=boundary_share, progress=progress)
+    _show(result, str(path), data, samples, as_json=as_json)
+
+
+def _samples(data: Path, *, layout: str | None, split: str | None) -> InstanceSet:
+    from pointrend.data.instance_layouts import find_instance_samples
+
+    return find_instance_samples(data, layout=layout, split=split)
+
+
+@contextmanager
+def _checked(samples: InstanceSet) -> Iterator[Callable[[int, int], None]]:
+    """Checks the files; what is given reports progress of what follows."""
     from rich.console import Console
 
     from pointrend.cli.progress import counting
     from pointrend.data.instance_checks import ensure_sound_instances
-    from pointrend.data.instance_layouts import find_instance_samples
-    from pointrend.evaluate import evaluate_instances as run
-    from pointrend.evaluate.semantic import check_class_names
 
-    errors = Console(stderr=True)
-    spec = predictor.spec
-    with one_line_errors(code=WRONG_USAGE):
-        samples = find_instance_samples(data, layout=layout or _fitting_layout(data, spec.layout), split=split)
-        check_class_names(tuple(c.name for c in spec.classes), tuple(c.name for c in samples.classes))
-    with counting("{}", console=errors) as progress:
+    with counting("{}", console=Console(stderr=True)) as progress:
         ensure_sound_instances(samples, progress=lambda done, total: progress("checking files", done, total))
-        result = run(
-            predictor,
-            samples,
-            limit=limit,
-            boundary_share=boundary_share,
-            progress=lambda done, total: progress("evaluating", done, total),
-        )
+        yield lambda done, total: progress("evaluating", done, total)
+
+
+def _show(result: InstanceEvaluation, name: str, data: Path, samples: InstanceSet, *, as_json: bool) -> None:
+    from rich.console import Console
+
     if as_json:
-        json.dump({"model": spec.name, "data": str(data), **result.to_dict()}, sys.stdout, indent=1)
+        json.dump({"model": name, "data": str(data), **result.to_dict()}, sys.stdout, indent=1)
         print()
         return
     console = Console()
+    rules = "LVIS's rules; " if samples.name == "lvis" else ""
     console.print(
-        f"{spec.name} on {data}: {result.num_images} images, percent; "
-        f"at most {result.max_detections[-1]} detections of an image count",
+        f"{name} on {data}: {result.num_images} images, percent; {rules}"
+        f"at most {result.max_detections} detections of an image count",
         highlight=False,
         soft_wrap=True,
     )
     console.print(_mask_table(result))
-    console.print(_box_line(result), highlight=False, soft_wrap=True)
+    for line in _lines(result):
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _fitting_layout(data: Path, layout: str | None) -> str | None:
@@ -84,9 +121,20 @@ def _mask_table(result: InstanceEvaluation) -> Table:
     return table
 
 
-def _box_line(result: InstanceEvaluation) -> str:
+def _lines(result: InstanceEvaluation) -> list[str]:
+    """What stands under the table: boxes, and what only some data sets have."""
+    from pointrend.metrics.lvis import LvisApScores
+
     box = next(iter(result.rows.values())).scores.box
-    return f"boxes  AP {_number(box.ap)}  AP50 {_number(box.ap50)}  AP75 {_number(box.ap75)}"
+    lines = [f"boxes  AP {_number(box.ap)}  AP50 {_number(box.ap50)}  AP75 {_number(box.ap75)}"]
+    for name, row in result.rows.items():
+        mask = row.scores.mask
+        if isinstance(mask, LvisApScores) and mask.ap_rare == mask.ap_rare:
+            kinds = (("rare", mask.ap_rare), ("common", mask.ap_common), ("frequent", mask.ap_frequent))
+            lines.append(f"{name}  {'  '.join(f'{kind} AP {_number(value)}' for kind, value in kinds)}")
+        if row.cityscapes is not None:
+            lines.append(f"{name}  Cityscapes AP {_number(row.cityscapes.ap)}  AP50 {_number(row.cityscapes.ap50)}")
+    return lines
 
 
 def _number(value: float) -> str:

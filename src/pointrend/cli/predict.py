@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 EXPLAIN_SUFFIX = "_explain.png"
 LISTED = 10
+SHOWN_SCORE = 0.5
+"""Of instances in `predict`: those of a worse score help an average precision, and clutter a picture."""
 
 
 def predict(
@@ -87,7 +89,14 @@ def predict(
             status.update(f"Downloading {name}: {done / 1e6:.0f}{f' of {total / 1e6:.0f}' if total else ''} MB ...")
 
         predictor = make_predictor(
-            model, device=device, size=size, points=points, steps=steps, score=score, progress=downloading
+            model,
+            device=device,
+            size=size,
+            points=points,
+            steps=steps,
+            score=score,
+            least_score=SHOWN_SCORE,
+            progress=downloading,
         )
         with one_line_errors(code=WRONG_USAGE):
             if explain and predictor.spec.task != "semantic":
@@ -128,9 +137,13 @@ def make_predictor(
     points: int | None,
     steps: int | None,
     score: float | None = None,
+    least_score: float | None = None,
     progress: Progress | None = None,
 ) -> AnyPredictor:
-    """A predictor by a command's options; ends the program with one line, wrong usage or failed, where they are bad."""
+    """A predictor by a command's options; ends the program with one line, wrong usage or failed, where they are bad.
+
+    `score` was asked for and is refused for semantic models; `least_score` takes its place for instances.
+    """
     from pointrend.predict import InstancePredictor, SemanticPredictor
     from pointrend.zoo import InstanceModel
     from pointrend.zoo.load import UnknownModelError, available_device, load_model
@@ -146,7 +159,12 @@ def make_predictor(
             raise SystemExit(FAILED) from None
         if isinstance(loaded, InstanceModel):
             return InstancePredictor(
-                loaded, size=size, num_points=points, steps=steps, score_threshold=score, device=device
+                loaded,
+                size=size,
+                num_points=points,
+                steps=steps,
+                score_threshold=least_score if score is None else score,
+                device=device,
             )
         if score is not None:
             raise ValueError(f"--score is for instance models, {loaded.spec.name} labels pixels")
@@ -216,12 +234,17 @@ def _print_summary(records: list[Record], out: Path) -> None:
     for record in done[:LISTED]:
         _say(f"{record.photo} -> {', '.join(file.name for file in record.files)}")
         classes = (record.summary or {})["classes"]
-        shares = [f"{c['name']} {100 * c['share']:.1f} %" for c in classes[:6]]
-        _say(f"  {', '.join(shares)}{', ...' if len(classes) > 6 else ''}")
+        amounts = [_amount(found) for found in classes[:6]]
+        _say(f"  {', '.join(amounts) or 'nothing found'}{', ...' if len(classes) > 6 else ''}")
     if len(done) > LISTED:
         _say(f"... and {len(done) - LISTED} more")
     where = f"; the results are in {out}" if done else "; nothing was written"
     _say(f"{len(done)} of {len(records)} done{where}")
+
+
+def _amount(found: dict[str, Any]) -> str:
+    """How much of a class there is: a number of objects, or a share of the pixels."""
+    return f"{found['name']} {found['count']}" if "count" in found else f"{found['name']} {100 * found['share']:.1f} %"
 
 
 def _say(line: str) -> None:

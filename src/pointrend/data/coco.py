@@ -32,19 +32,31 @@ class CocoAnnotations:
     not_exhaustive: tuple[int, ...] = ()
     """LVIS: classes of which there may be more than are marked."""
 
-    def read(self, size: tuple[int, int]) -> InstanceMasks:
-        """The instances; those without a pixel are dropped."""
+    @property
+    def crowd(self) -> tuple[bool, ...]:
+        """Of each annotation, whether it marks a region of many objects."""
+        return tuple(bool(annotation.get("iscrowd", 0)) for annotation in self.annotations)
+
+    def masks(self, size: tuple[int, int]) -> list[np.ndarray]:
+        """The mask (H, W) bool of each annotation.
+
+        Raises:
+            ValueError: the image has another size, or a segmentation is none; one line that names the file.
+        """
         if size != self.size:
             raise ValueError(f"{self.source}: says that the image is {self.size}, it is {size} (H, W)")
-        masks, crowd = [], []
+        masks = []
         for annotation in self.annotations:
             try:
                 masks.append(to_mask(annotation["segmentation"], size))
             except (ValueError, KeyError) as error:
                 reason = "no segmentation" if isinstance(error, KeyError) else str(error)
                 raise ValueError(f"{self.source}: annotation {annotation.get('id')}: {reason}") from error
-            crowd.append(bool(annotation.get("iscrowd", 0)))
-        return pack(masks, self.classes, crowd, size)
+        return masks
+
+    def read(self, size: tuple[int, int]) -> InstanceMasks:
+        """The instances; those without a pixel are dropped."""
+        return pack(self.masks(size), self.classes, self.crowd, size)
 
 
 def has_annotations(root: Path) -> bool:

@@ -6,19 +6,11 @@ Shapes: H W pixels.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
 
 import numpy as np
 from pycocotools import mask as rle_masks
 
-
-class Rle(TypedDict):
-    """A mask in COCO's compressed run-length encoding, ready for JSON."""
-
-    size: list[int]
-    """[H, W]."""
-    counts: str
-
+from pointrend.rle import Rle
 
 Segmentation = Sequence[Sequence[float]] | Mapping[str, object] | np.ndarray
 """COCO's polygons ([[x, y, x, y, ...], ...]) or run lengths ({"size", "counts"}), or a bitmap (H, W)."""

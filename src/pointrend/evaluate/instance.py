@@ -7,24 +7,29 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pointrend.data.id_images import CityscapesIds
 from pointrend.data.images import read_image
-from pointrend.data.instance_layouts import InstanceMasks, InstanceSample, InstanceSet, read_instances
-from pointrend.data.segmentations import mask_to_rle
+from pointrend.data.instance_layouts import InstanceSample, InstanceSet
 from pointrend.evaluate.semantic import check_class_names
+from pointrend.evaluate.truth import as_instances, federated, ground_truth
+from pointrend.metrics.cityscapes import CityscapesMetrics, CityscapesScores, read_instance_ids
 from pointrend.metrics.coco import InstanceMetrics, InstanceScores
 from pointrend.metrics.instance_f1 import F1Scores, mean_f1
 from pointrend.metrics.instances import ImageInstances
+from pointrend.metrics.lvis import LvisMetrics, LvisScores
 from pointrend.predict import InstancePredictor
-from pointrend.results import InstanceResult
 
 
 @dataclass(frozen=True)
 class InstanceRow:
     """Scores of the masks of one stage."""
 
-    scores: InstanceScores
+    scores: InstanceScores | LvisScores
+    """By COCO's rules; on LVIS's annotations by LVIS's, which with COCO's classes is the paper's AP*."""
     f1: F1Scores
     """Of detections scored 0.5 and higher."""
+    cityscapes: CityscapesScores | None = None
+    """On Cityscapes, by its own rules."""
 
 
 @dataclass(frozen=True)
@@ -35,19 +40,75 @@ class InstanceEvaluation:
     """By the stage's name: "coarse", "28x28", "224x224"."""
     class_names: tuple[str, ...]
     num_images: int
-    max_detections: tuple[int, int, int]
+    max_detections: int
+    """How many detections of an image count."""
 
     def to_dict(self) -> dict[str, object]:
         """For JSON: `{"rows": {"coarse": {"mask": {"ap": ...}, ...}, ...}, ...}`."""
         return {
             "unit": "percent",
             "images": self.num_images,
-            "max_detections": list(self.max_detections),
-            "rows": {
-                name: {**row.scores.to_dict(self.class_names), "f1": row.f1.to_dict()}
-                for name, row in self.rows.items()
-            },
+            "max_detections": self.max_detections,
+            "rows": {name: self._row(row) for name, row in self.rows.items()},
         }
+
+    def _row(self, row: InstanceRow) -> dict[str, object]:
+        values = {**row.scores.to_dict(self.class_names), "f1": row.f1.to_dict()}
+        return values if row.cityscapes is None else {**values, "cityscapes": row.cityscapes.to_dict()}
+
+
+class InstanceScoring:
+    """Collects what was found in the images of a split, and scores it by the rules of its layout.
+
+    Args:
+        samples: the split.
+        max_detections: how many detections of an image count, COCO: of each class in an image.
+        boundary_share: the width of the boundary bands as a share of the image's diagonal.
+    """
+
+    def __init__(self, samples: InstanceSet, *, max_detections: int, boundary_share: float) -> None:
+        num_classes = len(samples.classes)
+        self._coco: InstanceMetrics | None = None
+        self._lvis: LvisMetrics | None = None
+        self._cityscapes: CityscapesMetrics | None = None
+        if samples.name == "lvis":
+            known = samples.frequencies if set(samples.frequencies) <= set("rcf") else ()
+            self._lvis = LvisMetrics(
+                num_classes,
+                max_detections=max_detections,
+                frequencies=known or None,  # type: ignore[arg-type]  # strings out of a file, just checked
+                boundary_share=boundary_share,
+            )
+        else:
+            self._coco = InstanceMetrics(
+                num_classes, max_detections=limits(max_detections), boundary_share=boundary_share
+            )
+        if samples.name == "cityscapes-instances":
+            self._cityscapes = CityscapesMetrics([c.name for c in samples.classes])
+        self._found: list[ImageInstances] = []
+        self._truths: list[ImageInstances] = []
+
+    def update(self, found: ImageInstances, truth: ImageInstances, sample: InstanceSample) -> None:
+        """Add one image."""
+        if self._coco is not None:
+            self._coco.update(found, truth)
+        if self._lvis is not None:
+            self._lvis.update(found, truth, federated(sample))
+        if self._cityscapes is not None:
+            assert isinstance(sample.annotations, CityscapesIds)
+            self._cityscapes.update(found, read_instance_ids(sample.annotations.path))
+        self._found.append(found)
+        self._truths.append(truth)
+
+    def compute(self) -> InstanceRow:
+        """Scores of everything that was added."""
+        metrics = self._coco or self._lvis
+        assert metrics is not None
+        return InstanceRow(
+            scores=metrics.compute(),
+            f1=mean_f1(self._found, self._truths),
+            cityscapes=None if self._cityscapes is None else self._cityscapes.compute(),
+        )
 
 
 def evaluate_instances(
@@ -75,67 +136,33 @@ def evaluate_instances(
     names = tuple(c.name for c in predictor.spec.classes)
     check_class_names(names, tuple(c.name for c in samples.classes))
     stages = predictor.stages
-    rows = tuple(dict.fromkeys((0, 1, len(stages) - 1)))
-    most = max_detections(predictor.test.max_detections)
-    metrics = {row: InstanceMetrics(len(names), max_detections=most, boundary_share=boundary_share) for row in rows}
-    predictions: dict[int, list[ImageInstances]] = {row: [] for row in rows}
-    truths: list[ImageInstances] = []
+    most = predictor.test.max_detections
+    rows = {
+        row: InstanceScoring(samples, max_detections=most, boundary_share=boundary_share)
+        for row in dict.fromkeys((0, 1, len(stages) - 1))
+    }
     total = len(samples.samples) if limit is None else min(limit, len(samples.samples))
     for index, sample in enumerate(samples.samples[:total]):
         pixels = read_image(sample.image)
-        truths.append(ground_truth(sample, index, (pixels.shape[0], pixels.shape[1])))
+        truth = ground_truth(sample, index, _size(pixels))
         detected = predictor.detect(pixels)
         rendered = predictor.render(detected)
-        for row in rows:
-            found = as_instances(predictor.result(detected, rendered[row], pixels), index)
-            metrics[row].update(found, truths[-1])
-            predictions[row].append(found)
+        for row, scoring in rows.items():
+            scoring.update(as_instances(predictor.result(detected, rendered[row], pixels), index), truth, sample)
         if progress is not None:
             progress(index + 1, total)
     return InstanceEvaluation(
-        rows={stages[row]: InstanceRow(metrics[row].compute(), mean_f1(predictions[row], truths)) for row in rows},
+        rows={stages[row]: scoring.compute() for row, scoring in rows.items()},
         class_names=names,
         num_images=total,
         max_detections=most,
     )
 
 
-def max_detections(most: int) -> tuple[int, int, int]:
+def limits(most: int) -> tuple[int, int, int]:
     """COCO's three numbers of detections that count, of which the largest is all that a model makes."""
     return (1, 10, max(most, 11)) if most <= 100 else (1, 100, most)
 
 
-def ground_truth(sample: InstanceSample, image_id: int, size: tuple[int, int]) -> ImageInstances:
-    """What an image of `size` (H, W) shows, as the metrics take it."""
-    masks = read_instances(sample, size)
-    rles = [mask_to_rle(masks.mask(index)) for index in range(len(masks.instance_ids))]
-    return ImageInstances(
-        image_id=image_id,
-        size=size,
-        boxes=_extents(masks),
-        classes=masks.classes,
-        masks=rles,
-        crowd=masks.crowd,
-    )
-
-
-def as_instances(result: InstanceResult, image_id: int) -> ImageInstances:
-    """A prediction as the metrics take it."""
-    height, width = result.image.shape[:2]
-    return ImageInstances(
-        image_id=image_id,
-        size=(height, width),
-        boxes=result.boxes,
-        classes=result.class_ids,
-        masks=[result.masks.rle(index) for index in range(len(result))],
-        scores=result.scores,
-    )
-
-
-def _extents(masks: InstanceMasks) -> np.ndarray:
-    boxes = np.zeros((len(masks.instance_ids), 4), np.float32)
-    for index in range(len(boxes)):
-        rows, columns = np.nonzero(masks.mask(index))
-        if len(rows):
-            boxes[index] = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
-    return boxes
+def _size(pixels: np.ndarray) -> tuple[int, int]:
+    return pixels.shape[0], pixels.shape[1]

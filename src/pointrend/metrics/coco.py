@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from pointrend.metrics.coco_evaluation import AREAS, Curves, precision_recall
-from pointrend.metrics.instances import ImageInstances, Rle, check_pair
+from pointrend.metrics.instances import ImageInstances, check_pair
+from pointrend.rle import Rle
 
 __all__ = ["ApScores", "ImageInstances", "InstanceMetrics", "InstanceScores", "Rle"]
 

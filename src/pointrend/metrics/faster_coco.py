@@ -18,7 +18,8 @@ from faster_coco_eval import COCO, COCOeval_faster
 from faster_coco_eval.core import mask as rle_masks
 
 from pointrend.metrics.boundary import boundary_width
-from pointrend.metrics.instances import ImageInstances, Rle
+from pointrend.metrics.instances import ImageInstances
+from pointrend.rle import Rle
 
 Annotation = dict[str, Any]
 

@@ -16,7 +16,8 @@ import numpy as np
 from pycocotools import mask as rle_masks
 
 from pointrend.metrics.coco import json_number, percent
-from pointrend.metrics.instances import ImageInstances, Rle, check_pair
+from pointrend.metrics.instances import ImageInstances, check_pair
+from pointrend.rle import Rle
 
 THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
 

@@ -7,17 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypedDict
 
 import numpy as np
 
-
-class Rle(TypedDict):
-    """A mask in COCO's compressed run-length encoding, ready for JSON."""
-
-    size: list[int]
-    """[H, W]."""
-    counts: str
+from pointrend.rle import Rle
 
 
 @dataclass(frozen=True, eq=False)

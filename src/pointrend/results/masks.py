@@ -14,7 +14,7 @@ from contourpy import FillType, contour_generator
 from pycocotools import mask as rle_masks
 
 from pointrend.core.pasting import Paste, Window, paste_mask
-from pointrend.data.segmentations import Rle
+from pointrend.rle import Rle
 
 
 class LazyMasks(Sequence[np.ndarray]):

@@ -8,7 +8,7 @@ import numpy as np
 
 from pointrend.verify.check import Check, ReferenceFileError, reference_image
 from pointrend.verify.instance import InstanceReference, parse_instance_reference, verify_instances
-from pointrend.verify.semantic import Reference, parse_reference, verify_semantic
+from pointrend.verify.semantic import Reference, compute, parse_reference, verify_semantic
 from pointrend.zoo import InstanceModel, Model
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "InstanceReference",
     "Reference",
     "ReferenceFileError",
+    "compute",
     "read_reference",
     "reference_image",
     "verify",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pointrend.data.classes import CITYSCAPES
-from pointrend.zoo import convert
+from pointrend.zoo import rules
 from pointrend.zoo.convert import current_name, identify, our_name, to_model
 from pointrend.zoo.manifest import PUBLISHED, Published
 from pointrend.zoo.modelfile import build
@@ -194,7 +194,7 @@ def test_two_names_for_one_tensor_and_numbers_that_are_none(source: str, theirs:
 
 
 def test_names_that_mean_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convert, "LEGACY", ((r"^old\.", "sem_seg_head."),))
+    monkeypatch.setattr(rules, "LEGACY", ((r"^old\.", "sem_seg_head."),))
     same = {"old.point_head.fc1.bias": torch.zeros(2), "sem_seg_head.point_head.fc1.bias": torch.zeros(2)}
     with pytest.raises(CheckpointFileError, match="mean the same"):
         to_model(same, published("detectron2"))

@@ -167,8 +167,14 @@ def test_files_of_ours_stay_files_of_ours(served: Published, tmp_path: Path) -> 
 def test_a_file_that_fits_two_names(
     served: Published, weights: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(PUBLISHED, "mmseg-r101-cityscapes", tiny(PUBLISHED["mmseg-r101-cityscapes"]))
+    other = tiny(PUBLISHED["mmseg-r101-cityscapes"])
+    monkeypatch.setitem(PUBLISHED, other.name, other)
     torch.save(weights, tmp_path / "mine.pth")
+    # Only names and scores tell them apart: both compute the same, and the first stands for both.
+    first = next(name for name in PUBLISHED if name in (NAME, other.name))
+    assert load_model(tmp_path / "mine.pth").spec.name == first
+    spec = other.spec.model_copy(update={"test": other.spec.test.model_copy(update={"num_points": 100})})
+    monkeypatch.setitem(PUBLISHED, other.name, other.model_copy(update={"spec": spec}))
     with pytest.raises(ModelFileError, match=r"mine\.pth: it may be mmseg-r\S+ or mmseg-r\S+: convert") as error:
         load_model(tmp_path / "mine.pth")
     assert "\n" not in str(error.value)

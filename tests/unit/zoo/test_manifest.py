@@ -8,9 +8,11 @@ import pytest
 from pydantic import ValidationError
 
 from pointrend.data.classes import ADE20K, CITYSCAPES
+from pointrend.data.instance_classes import CITYSCAPES_THINGS, COCO
 from pointrend.inputs import test_size as size_under_test
 from pointrend.zoo.manifest import PUBLISHED, Published
 from pointrend.zoo.modelfile import build
+from pointrend.zoo.spec import InstanceSpec
 
 NAMES = [
     "mmseg-r50-cityscapes",
@@ -19,12 +21,20 @@ NAMES = [
     "mmseg-r101-ade20k",
     "d2-semantic-r101-cityscapes",
 ]
+INSTANCE_NAMES = {
+    "d2-rcnn-r50-coco": "R_50_FPN_3x_coco/164955410/model_final_edd263.pkl",
+    "d2-rcnn-r50-coco-1x": "R_50_FPN_1x_coco/164254221/model_final_736f5a.pkl",
+    "d2-rcnn-r101-coco": "R_101_FPN_3x_coco/28119983/model_final_3f4d2a.pkl",
+    "d2-rcnn-x101-coco": "X_101_32x8d_FPN_3x_coco/28119989/model_final_ba17b9.pkl",
+    "d2-rcnn-r50-cityscapes": "R_50_FPN_1x_cityscapes/164255101/model_final_115bfb.pkl",
+}
 
 
 def test_all_are_named() -> None:
-    assert sorted(PUBLISHED) == sorted(NAMES)
-    assert all(PUBLISHED[name].name == name for name in NAMES)
-    assert len({published.file for published in PUBLISHED.values()}) == len(NAMES)  # they share a folder
+    names = [*NAMES, *INSTANCE_NAMES]
+    assert sorted(PUBLISHED) == sorted(names)
+    assert all(PUBLISHED[name].name == name for name in names)
+    assert len({published.file for published in PUBLISHED.values()}) == len(names)  # they share a folder
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -57,8 +67,32 @@ def test_it_says_what_a_checkpoint_is(name: str) -> None:
         assert published.file == "model_final_cf6ac1.pkl"
 
 
+@pytest.mark.parametrize("name", INSTANCE_NAMES)
+def test_it_says_what_an_instance_checkpoint_is(name: str) -> None:
+    published = PUBLISHED[name]
+    spec = published.spec
+    assert isinstance(spec, InstanceSpec)
+    assert published.url.endswith(f"/PointRend/InstanceSegmentation/pointrend_rcnn_{INSTANCE_NAMES[name]}")
+    assert published.sha256 is None
+    cityscapes = name.endswith("cityscapes")
+    assert spec.classes == (CITYSCAPES_THINGS if cityscapes else COCO)
+    assert spec.layout == ("cityscapes-instances" if cityscapes else "coco")
+    test, network = spec.test, spec.architecture
+    assert (test.shortest, test.longest, test.pad_multiple) == (*((1024, 2048) if cityscapes else (800, 1333)), 32)
+    assert (test.proposals_per_level, test.max_proposals, test.proposal_nms) == (1000, 1000, 0.7)
+    assert (test.score_threshold, test.nms, test.max_detections) == (0.05, 0.5, 100)
+    assert (test.start, test.num_points, test.steps, test.paste) == (28, 784, 3, "bilinear")
+    assert network.anchor_sizes == ((32,), (64,), (128,), (256,), (512,))
+    x101 = "x101" in name
+    assert (spec.input.channels, spec.input.mean) == ("bgr", (103.53, 116.28, 123.675))
+    assert spec.input.std == ((57.375, 57.12, 58.395) if x101 else (1, 1, 1))
+    assert network.stride_in_1x1 is not x101
+    assert network.backbone == ("resnext101_32x8d" if x101 else f"resnet{'101' if 'r101' in name else '50'}")
+    assert next(iter(spec.scores)) == "mask_ap"
+
+
 def test_scores_as_published() -> None:
-    scores = {name: tuple(published.spec.scores.values()) for name, published in PUBLISHED.items()}
+    scores = {name: tuple(PUBLISHED[name].spec.scores.values()) for name in NAMES}
     assert scores == {
         "mmseg-r50-cityscapes": (76.47, 78.13),
         "mmseg-r101-cityscapes": (78.30, 79.97),
@@ -66,7 +100,7 @@ def test_scores_as_published() -> None:
         "mmseg-r101-ade20k": (40.02, 41.60),
         "d2-semantic-r101-cityscapes": (78.9,),
     }
-    assert all(next(iter(published.spec.scores)) == "miou" for published in PUBLISHED.values())
+    assert all(next(iter(PUBLISHED[name].spec.scores)) == "miou" for name in NAMES)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +112,9 @@ def test_scores_as_published() -> None:
         ("mmseg-r50-ade20k", (683, 512), (683, 512)),
         ("mmseg-r50-ade20k", (256, 341), (512, 682)),
         ("d2-semantic-r101-cityscapes", (512, 1024), (1024, 2048)),
+        ("d2-rcnn-r50-coco", (480, 640), (800, 1067)),
+        ("d2-rcnn-r50-coco", (427, 1000), (569, 1333)),
+        ("d2-rcnn-r50-cityscapes", (1024, 2048), (1024, 2048)),
     ],
 )
 def test_resize_rule(name: str, size: tuple[int, int], expected: tuple[int, int]) -> None:
