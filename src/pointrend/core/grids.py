@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -77,7 +78,7 @@ class Rows:
                 self._forget()
                 found = self._slot[places]
                 missing = found < 0
-            new = places[missing].unique()
+            new = self._distinct(places[missing])
             self._append(new, self._compute(new))
             found = self._slot[places]
         return found
@@ -86,6 +87,12 @@ class Rows:
     def data(self) -> Tensor:
         """(rows, C)."""
         return self._data
+
+    def _distinct(self, places: Tensor) -> Tensor:
+        """Each of these places, none of which is known, once: without sorting, by who wrote last."""
+        number = torch.arange(len(places), dtype=torch.int32, device=places.device)
+        self._slot[places] = number
+        return places[self._slot[places] == number]
 
     def _append(self, places: Tensor, rows: Tensor) -> None:
         end = self._count + len(rows)
@@ -136,23 +143,36 @@ def interpolated(before: Grid, rows: Axis, columns: Axis, places: Tensor) -> Ten
     """Logits (M, C) of places (M,) of the grid that reads `before` along these axes."""
     width = len(columns.lower)
     y, x = places.div(width, rounding_mode="floor"), places.remainder(width)
-    stride = before.size[1]
-    top, bottom = rows.lower[y] * stride, rows.upper[y] * stride
+    top, bottom = (side[y] * before.size[1] for side in (rows.lower, rows.upper))
     left, right = columns.lower[x], columns.upper[x]
-    parents = torch.stack((top + left, top + right, bottom + left, bottom + right))
+    down, across = rows.weight[y], columns.weight[x]
+    corners = torch.stack((top + left, top + right, bottom + left, bottom + right), dim=1)
+    weights = torch.stack(((1 - down) * (1 - across), (1 - down) * across, down * (1 - across), down * across), dim=1)
     assert before.rows is not None
-    slots = before.rows.slots(parents.flatten()).view(4, -1)
-    data = before.rows.data
-    across, down = columns.weight[x].unsqueeze(1), rows.weight[y].unsqueeze(1)
-    upper = torch.lerp(data[slots[0]], data[slots[1]], across)
-    lower = torch.lerp(data[slots[2]], data[slots[3]], across)
-    return torch.lerp(upper, lower, down)
+    slots = before.rows.slots(corners.flatten()).view_as(corners)
+    return weighted_rows(before.rows.data, slots, weights)
+
+
+def weighted_rows(data: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
+    """Sums (M, C) of rows of `data` (R, C) at `indices` (M, K), with `weights` (M, K).
+
+    The rows are contiguous, so a row costs a few reads of memory whatever C is. PyTorch does this in one pass under
+    another name: no (M, K, C) tensor is made.
+    """
+    if data.shape[1] == 0 or len(indices) == 0:
+        return data.new_zeros((len(indices), data.shape[1]))
+    sums: Tensor = F.embedding_bag(indices, data, mode="sum", per_sample_weights=weights.to(data.dtype))
+    return sums
 
 
 def best_two(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Labels (M,) int64, the first of the best classes, and margins (M,), best minus second, of logits (M, C)."""
     if logits.shape[1] == 1:
         return (logits[:, 0] > 0).long(), logits[:, 0].abs()
+    if logits.shape[1] <= 32:  # a plane a class: comparing planes is fast, transposing many is not
+        planes = logits.t().contiguous()
+        best, labels = planes.max(dim=0)
+        return labels, best - planes.scatter(0, labels.unsqueeze(0), -torch.inf).amax(dim=0)
     values, indices = logits.topk(2, dim=1)
     labels, margins = indices[:, 0], values[:, 0] - values[:, 1]
     tied = torch.nonzero(margins == 0)[:, 0]

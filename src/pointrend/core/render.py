@@ -12,7 +12,6 @@ be chosen, there as here; with the same points, labels are the same where margin
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -71,7 +70,7 @@ class Rendering:
         return torch.cat(parts).t().reshape(-1, *size)
 
     def margins(self, window: tuple[int, int, int, int] | None = None) -> Tensor:
-        """The best logit minus the second (h, w), of one logit its distance from 0: small where the label is in doubt."""
+        """How sure labels are (h, w): the best logit minus the second; of one logit its distance from 0."""
         places, size = self._places(window)
         parts = [best_two(self._rows(part))[1] for part in places.split(CHUNK)]  # type: ignore[no-untyped-call]
         return torch.cat(parts).view(size)
@@ -172,8 +171,9 @@ class _Image:
     def __init__(self, logits: Tensor) -> None:
         """logits (C, h, w)."""
         classes, height, width = logits.shape
-        data = logits.permute(1, 2, 0).reshape(height * width, classes)
-        parts = [best_two(part) for part in data.split(CHUNK)]  # type: ignore[no-untyped-call]
+        places = logits.flatten(1).t()
+        parts = [best_two(part) for part in places.split(CHUNK)]  # type: ignore[no-untyped-call]
+        data = places.contiguous()  # rows; as it is where the logits are channels-last
         labels, margins = (torch.cat(part).view(height, width) for part in zip(*parts, strict=True))
         self.largest = float(torch.stack(data.aminmax()).abs().amax())
         self.grid = Grid(
@@ -245,6 +245,7 @@ class _Step:
         self._mixed = _mixed_cells(labels)
         bound = None if before.bound is None else _smallest_in_cells(before.bound[:height, :width])
         size = (len(rows.lower), len(columns.lower))
+        assert before.rows is not None
         classes = before.rows.data.shape[1]
         self.grid = Grid(
             size=size,
@@ -291,7 +292,7 @@ class _Step:
             grid.labels.view(-1)[places] = labels.to(grid.labels.dtype)
             if grid.bound is not None:
                 grid.bound.view(-1)[places] = margins
-            if grid.rows is not None:
+            if isinstance(grid.rows, Rows):
                 grid.rows.add(places, logits)
             if found is not None:
                 found.add(places, margins)
