@@ -24,7 +24,7 @@ from pointrend.core.subdivision import PointPredictor
 CHUNK = 2**16
 """Places whose logits are computed at a time."""
 DENSE_SHARE = 4
-"""A grid of at most this many times N places is computed whole: most of it would be needed anyway."""
+"""A grid of at most this many times N places, at least once, is computed whole: most of it is needed anyway."""
 KNOWN_BYTES = 2**27
 """What the logits of a grid may take that are remembered because the next grid may ask for them again."""
 
@@ -268,9 +268,13 @@ class _Step:
         return self._mixed.flatten().nonzero()[:, 0]
 
     def least_certain(self, count: int) -> Tensor:
-        """So many of the cells that were not computed, of the smallest bounds."""
+        """So many of the cells that were not computed, or all, of the smallest bounds."""
         assert self._bound is not None
-        return self._taken(self._bound.flatten().topk(min(count, self._bound.numel()), largest=False).indices)
+        bounds, cells = self._bound.flatten().topk(min(count, self._bound.numel()), largest=False)
+        cells = cells[bounds < torch.inf]
+        if not len(cells):
+            raise ValueError("logits must be finite: there are no margins to go by")
+        return self._taken(cells)
 
     def below(self, margin: float) -> Tensor:
         """The cells that were not computed and may have a margin under this one."""
