@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pointrend.core import labels_of, sample_points, subdivide, uncertainty, write_points
 from pointrend.core import render as render_module
-from pointrend.core.render import Resize, render, render_labels
+from pointrend.core.render import Resize, render_labels, renderings
 
 KINDS = ("random", "smooth", "constant", "tied", "checkerboard", "one class", "steps")
 
@@ -100,7 +100,7 @@ def replayed(logits: Tensor, recorded: Recorded, num_points: int, resizes: tuple
 
 def check(logits: Tensor, classes: int, num_points: int, steps: int, resizes: tuple[Resize, ...], seed: int) -> None:
     recorded = Recorded(make_predict(classes, seed))
-    made = render(logits, recorded, num_points=num_points, steps=steps, resizes=resizes, keep_logits=True)
+    made = renderings(logits, recorded, num_points=num_points, steps=steps, resizes=resizes, keep_logits=True)
     assert len(recorded.asked) == steps
     expected, tie = replayed(logits, recorded, num_points, resizes)
     margins = -uncertainty(expected, dim=1)
@@ -182,7 +182,7 @@ def test_as_many_labels_as_there_are() -> None:
 def test_what_stands_behind_labels() -> None:
     logits = make_logits("steps", 4, (20, 30), 3)
     predict = make_predict(4, 3)
-    (made,) = render(logits, predict, num_points=50, steps=2, keep_logits=True)
+    (made,) = renderings(logits, predict, num_points=50, steps=2, keep_logits=True)
     full = subdivide(logits, predict, num_points=50, steps=2)[0]
     window = (40, 10, 75, 31)
     assert torch.allclose(made.logits(window), full[:, 10:31, 40:75], atol=1e-5)
@@ -191,7 +191,7 @@ def test_what_stands_behind_labels() -> None:
     assert torch.allclose(values, expected.values, atol=1e-5)
     assert (labels != expected.indices).float().mean() < 0.01
     assert made.margins(window).shape == (21, 35)
-    binary = render(logits[:, :1], lambda p: predict(p)[..., :1], num_points=5, steps=1, keep_logits=True)[0]
+    binary = renderings(logits[:, :1], lambda p: predict(p)[..., :1], num_points=5, steps=1, keep_logits=True)[0]
     values, labels = binary.probabilities(2)
     assert torch.allclose(values.sum(0), torch.ones(()))
     assert torch.equal(labels[0].bool(), binary.labels.bool())

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pointrend.core import sample_points
+from pointrend.core.subdivision import PointPredictor
 from pointrend.data.classes import ClassInfo
 from pointrend.models import SemanticOutput, SemanticPointRend
 from pointrend.zoo.modelfile import Model, SemanticModel, build, save_model
@@ -40,6 +41,9 @@ class ColorNetwork(SemanticPointRend):
 
     def point_logits(self, output: SemanticOutput, points: Tensor) -> Tensor:
         return sample_points(output.fine[0], points, padding="border")
+
+    def point_predictor(self, output: SemanticOutput) -> PointPredictor:
+        return lambda points: self.point_logits(output, points)
 
 
 @pytest.fixture

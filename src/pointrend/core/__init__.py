@@ -11,11 +11,14 @@ from pointrend.core.points import (
     sample_masks,
     sample_points,
 )
+from pointrend.core.render import Rendering, Resize, render_labels, renderings
 from pointrend.core.selection import most_uncertain_points, training_points
 from pointrend.core.subdivision import SubdivisionStep, subdivide, subdivision_steps, write_points
 from pointrend.core.uncertainty import binary_uncertainty, multiclass_uncertainty, uncertainty
 
 __all__ = [
+    "Rendering",
+    "Resize",
     "SubdivisionStep",
     "binary_uncertainty",
     "box_to_image",
@@ -28,6 +31,8 @@ __all__ = [
     "point_accuracy",
     "point_cross_entropy",
     "regular_grid",
+    "render_labels",
+    "renderings",
     "resized_labels",
     "sample_labels",
     "sample_masks",

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from pointrend.core.rows import weighted_rows
 
 
 @dataclass(frozen=True)
@@ -151,18 +152,6 @@ def interpolated(before: Grid, rows: Axis, columns: Axis, places: Tensor) -> Ten
     assert before.rows is not None
     slots = before.rows.slots(corners.flatten()).view_as(corners)
     return weighted_rows(before.rows.data, slots, weights)
-
-
-def weighted_rows(data: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
-    """Sums (M, C) of rows of `data` (R, C) at `indices` (M, K), with `weights` (M, K).
-
-    The rows are contiguous, so a row costs a few reads of memory whatever C is. PyTorch does this in one pass under
-    another name: no (M, K, C) tensor is made.
-    """
-    if data.shape[1] == 0 or len(indices) == 0:
-        return data.new_zeros((len(indices), data.shape[1]))
-    sums: Tensor = F.embedding_bag(indices, data, mode="sum", per_sample_weights=weights.to(data.dtype))
-    return sums
 
 
 def best_two(logits: Tensor) -> tuple[Tensor, Tensor]:

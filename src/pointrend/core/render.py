@@ -132,12 +132,12 @@ def render_labels(
     Returns:
         (N, H, W): uint8 for up to 256 labels, int32 for more.
     """
-    made = render(logits, predict, num_points=num_points, steps=steps, resizes=resizes)
+    made = renderings(logits, predict, num_points=num_points, steps=steps, resizes=resizes)
     return torch.stack([one.labels for one in made])
 
 
 @torch.no_grad()
-def render(
+def renderings(
     logits: Tensor,
     predict: PointPredictor,
     *,

@@ -16,47 +16,49 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pointrend.core.grids import weighted_rows
 from pointrend.core.points import Padding
+from pointrend.core.rows import read_rows, row_map
 from pointrend.models.point_head import PointHead
 
 PORTION = 1024
 """Points that pass the layers together."""
 
 
-class RowMap(NamedTuple):
-    """A map (1, D, h, w) as rows."""
+class SplitLayer(NamedTuple):
+    """A linear layer of the point head, transposed and split by what it multiplies."""
 
-    rows: Tensor
-    """(h * w, D), contiguous."""
-    size: tuple[int, int]
-    """(h, w)."""
-
-
-def row_map(features: Tensor) -> RowMap:
-    """A map (1, D, h, w) in float32; free of charge where it is channels-last."""
-    _, channels, height, width = features.shape
-    rows = features[0].permute(1, 2, 0).reshape(height * width, channels).float().contiguous()
-    return RowMap(rows, (height, width))
+    own: Tensor
+    """(inputs, outputs): the layer before, or the fine features."""
+    coarse: Tensor
+    """(C, outputs): the coarse logits; zeros where the layer does not see them."""
+    bias: Tensor
+    """(outputs,)."""
 
 
-def read_rows(maps: RowMap, points: Tensor, padding: Padding) -> Tensor:
-    """What `sample_points` gives, (P, D), at points (P, 2)."""
-    height, width = maps.size
-    at = points * points.new_tensor((width, height)) - 0.5
-    if padding == "border":
-        at = torch.minimum(at.clamp(min=0), at.new_tensor((width - 1, height - 1)))
-    corner = at.floor()
-    share = at - corner
-    # (P, 2) each: the two columns and rows that a point reads, and how much of each.
-    near = corner.new_tensor((0, 1))
-    columns, rows = corner[:, :1] + near, corner[:, 1:] + near
-    across = torch.stack((1 - share[:, 0], share[:, 0]), dim=1) * ((columns >= 0) & (columns < width))
-    down = torch.stack((1 - share[:, 1], share[:, 1]), dim=1) * ((rows >= 0) & (rows < height))
-    # Where the weight is 0, any row will do.
-    inside_columns, inside_rows = columns.clamp(0, width - 1).long(), rows.clamp(0, height - 1).long()
-    places = inside_rows[:, :, None] * width + inside_columns[:, None, :]
-    return weighted_rows(maps.rows, places.flatten(1), (down[:, :, None] * across[:, None, :]).flatten(1))
+def split_layers(head: PointHead) -> list[SplitLayer]:
+    """The layers of a point head in evaluation mode, the classifier last; a norm is put into the first."""
+    made = []
+    for index, layer in enumerate((*head.layers, head.classifier)):
+        assert isinstance(layer, nn.Linear)
+        weight, bias = layer.weight.detach().float().t(), layer.bias.detach().float()
+        classes = head.classifier.out_features
+        if index == 0 or head.coarse_every_layer:
+            own, coarse = weight[:-classes], weight[-classes:]
+        else:
+            own, coarse = weight, weight.new_zeros((classes, weight.shape[1]))
+        if index == 0 and head.norm is not None:
+            own, bias = _with_norm(head.norm, own, bias)
+        made.append(SplitLayer(own.contiguous(), coarse.contiguous(), bias))
+    return made
+
+
+def _with_norm(norm: nn.BatchNorm1d, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """A layer (inputs, outputs) and its bias, with the norm of its inputs inside."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight.detach() / (norm.running_var + norm.eps).sqrt()
+    shift = norm.bias.detach() - norm.running_mean * scale
+    return weight * scale.unsqueeze(1), bias + shift @ weight
 
 
 class FastPointHead:
@@ -68,31 +70,8 @@ class FastPointHead:
 
     def __init__(self, head: PointHead) -> None:
         self.num_classes = head.classifier.out_features
-        layers = [layer for layer in (*head.layers, head.classifier) if isinstance(layer, nn.Linear)]
-        self._weights = [
-            self._with_bias(layer, sees_coarse=index == 0 or head.coarse_every_layer)
-            for index, layer in enumerate(layers)
-        ]
-        if head.norm is not None:
-            self._fold(head.norm)
-
-    def _with_bias(self, layer: nn.Linear, *, sees_coarse: bool) -> Tensor:
-        """(inputs + C + 1, outputs): what multiplies a layer's own inputs, the coarse logits and the 1."""
-        weight = layer.weight.detach().float().t()
-        if not sees_coarse:
-            weight = torch.cat((weight, weight.new_zeros((self.num_classes, weight.shape[1]))))
-        return torch.cat((weight, layer.bias.detach().float().unsqueeze(0))).contiguous()
-
-    def _fold(self, norm: nn.BatchNorm1d) -> None:
-        """The norm of the fine features, put into the first layer."""
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        scale = norm.weight.detach() / (norm.running_var + norm.eps).sqrt()
-        shift = norm.bias.detach() - norm.running_mean * scale
-        first, fine = self._weights[0].clone(), len(scale)
-        first[-1] += shift @ first[:fine]
-        first[:fine] *= scale.unsqueeze(1)
-        self._weights[0] = first
+        # What multiplies a layer's own inputs, the coarse logits and the 1.
+        self._weights = [torch.cat((own, coarse, bias.unsqueeze(0))) for own, coarse, bias in split_layers(head)]
 
     def __call__(self, fine: Sequence[Tensor], coarse: Tensor) -> Tensor:
         """fine (P, D) of each map, coarse (P, C) -> logits (P, C)."""
@@ -132,6 +111,6 @@ class FastPoints:
     def _of_image(self, index: int, points: Tensor) -> Tensor:
         parts = []
         for some in torch.split(points, PORTION):
-            fine = [read_rows(one, some, self._padding) for one in self._fine[index]]
-            parts.append(self._head(fine, read_rows(self._coarse[index], some, self._padding)))
+            fine = [read_rows(one, some, padding=self._padding) for one in self._fine[index]]
+            parts.append(self._head(fine, read_rows(self._coarse[index], some, padding=self._padding)))
         return torch.cat(parts)

@@ -15,8 +15,10 @@ from torchvision.ops import FeaturePyramidNetwork
 
 from pointrend.core import SubdivisionStep, sample_points, subdivision_steps
 from pointrend.core.points import Padding
+from pointrend.core.subdivision import PointPredictor
 from pointrend.models.backbones import PYRAMID_STRIDES, Backbone
 from pointrend.models.coarse import Norm, SemanticFPNHead
+from pointrend.models.fast_points import FastPoints
 from pointrend.models.point_head import PointHead
 
 
@@ -73,6 +75,12 @@ class SemanticPointRend(nn.Module):
         coarse = sample_points(output.coarse, points, padding=self.padding)
         logits: Tensor = self.point_head(fine, coarse)
         return logits
+
+    def point_predictor(self, output: SemanticOutput) -> PointPredictor:
+        """`point_logits` of this output for rendering: without gradients, in evaluation mode, and faster."""
+        if type(self.point_head) is not PointHead:  # somebody's own, of which nothing is known
+            return lambda points: self.point_logits(output, points)
+        return FastPoints(self.point_head, output.fine, output.coarse, padding=self.padding)
 
     def subdivision_steps(
         self, output: SemanticOutput, *, num_points: int = 8196, steps: int = 2

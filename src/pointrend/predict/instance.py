@@ -16,6 +16,8 @@ from torch import Tensor
 
 from pointrend.inputs import Channels, ImageInput, network_input, to_pixels
 from pointrend.models import InstanceOutput
+from pointrend.models.fast_masks import FastMasks
+from pointrend.models.point_head import PointHead
 from pointrend.predict.memory import memory_reported
 from pointrend.results import InstanceResult, LazyMasks
 from pointrend.zoo.load import available_device
@@ -46,6 +48,9 @@ class InstancePredictor:
         score_threshold: instances must be scored higher, instead of the model's own.
         max_detections: the most instances of an image, instead of the model's own.
         device: where to compute; the network is moved there. None leaves it where it is.
+        adaptive: stop subdividing a box once its grid is finer than the image's pixels: faster, and masks change only
+            below a pixel.
+        dense: render by the reference, `PointRendMaskHead.render`: the same numbers but for rounding, more slowly.
 
     Raises:
         ValueError: a setting is out of range, or the device does not exist here.
@@ -61,8 +66,13 @@ class InstancePredictor:
         score_threshold: float | None = None,
         max_detections: int | None = None,
         device: torch.device | str | None = None,
+        adaptive: bool = False,
+        dense: bool = False,
     ) -> None:
+        if adaptive and dense:
+            raise ValueError("the dense reference is not adaptive: choose one of adaptive and dense")
         self.spec = model.spec
+        self.adaptive, self.renders_densely = adaptive, dense
         self.test = _overridden(
             model.spec.test,
             size=size,
@@ -130,18 +140,38 @@ class InstancePredictor:
     @torch.inference_mode()
     def render(self, detected: Detected) -> list[Tensor]:
         """Mask logits (R, 1, M, M) of each of `stages`, in the boxes of the detections."""
-        test = self.test
-        with memory_reported(detected.output.features.size):
-            return self.network.render(detected.output, start=test.start, num_points=test.num_points, steps=test.steps)
+        test, output = self.test, detected.output
+        with memory_reported(output.features.size):
+            if self.renders_densely or type(self.network.mask_head.point_head) is not PointHead:
+                return self.network.render(output, start=test.start, num_points=test.num_points, steps=test.steps)
+            (found,) = output.detections
+            masks = FastMasks(self.network.mask_head, output.features.fine, output.features.size)
+            return masks.render(
+                found.boxes,
+                found.classes,
+                start=test.start,
+                num_points=test.num_points,
+                steps=test.steps,
+                pixels=self._sides(detected) if self.adaptive else None,
+            )
+
+    def _sides(self, detected: Detected) -> Tensor:
+        """(R,) the longer side of each box in pixels of the image."""
+        boxes = self._in_image(detected)
+        return (boxes[:, 2:] - boxes[:, :2]).amax(dim=1)
+
+    def _in_image(self, detected: Detected) -> Tensor:
+        """(R, 4) boxes in pixels of the image."""
+        (found,) = detected.output.detections
+        height, width = detected.size
+        # Each axis by its own factor: the network's size is rounded to whole pixels.
+        return found.boxes * found.boxes.new_tensor((width / detected.valid[1], height / detected.valid[0])).repeat(2)
 
     @torch.inference_mode()
     def result(self, detected: Detected, logits: Tensor, pixels: np.ndarray) -> InstanceResult:
         """The instances of an image (H, W, 3) uint8 RGB with the masks of one stage."""
         (found,) = detected.output.detections
-        height, width = detected.size
-        # Each axis by its own factor: the network's size is rounded to whole pixels.
-        factor = found.boxes.new_tensor((width / detected.valid[1], height / detected.valid[0])).repeat(2)
-        boxes = (found.boxes * factor).cpu().numpy()
+        boxes = self._in_image(detected).cpu().numpy()
         return InstanceResult(
             boxes=boxes,
             scores=found.scores.cpu().numpy(),

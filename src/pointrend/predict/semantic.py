@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pointrend.core import SubdivisionStep, resized_labels
+from pointrend.core import Resize, SubdivisionStep, render_labels, resized_labels
 from pointrend.inputs import Channels, ImageInput, network_input, to_pixels
 from pointrend.models import SemanticOutput
 from pointrend.predict.memory import memory_reported
@@ -48,6 +48,8 @@ class SemanticPredictor:
         num_points: N of a subdivision step, instead of the model's own.
         steps: subdivision steps, instead of the model's own.
         device: where to compute; the network is moved there. None leaves it where it is.
+        dense: render by the reference: all classes of all pixels in each step, as the paper states it. The labels are
+            the same but for ties, it takes longer, and much more memory.
 
     Raises:
         ValueError: a setting is out of range, or the device does not exist here.
@@ -61,8 +63,10 @@ class SemanticPredictor:
         num_points: int | None = None,
         steps: int | None = None,
         device: torch.device | str | None = None,
+        dense: bool = False,
     ) -> None:
         self.spec = model.spec
+        self.renders_densely = dense
         self.test = _overridden(model.spec.test, size=size, num_points=num_points, steps=steps)
         if device is None:
             device = next((parameter.device for parameter in model.network.parameters()), "cpu")
@@ -92,8 +96,7 @@ class SemanticPredictor:
             return [self(one, channels=channels) for one in image]
         assert not isinstance(image, Sequence) or isinstance(image, str)
         pixels = to_pixels(image, channels=channels)
-        dense = self.dense(pixels)
-        labels = self.image_labels(self.rendered_logits(dense), dense)
+        labels = self.rendered_labels(self.dense(pixels))
         return self.result(labels, pixels, Path(image) if isinstance(image, (str, Path)) else None)
 
     def result(self, labels: Tensor, pixels: np.ndarray, path: Path | None) -> SemanticResult:
@@ -109,7 +112,7 @@ class SemanticPredictor:
     def compare(self, pixels: np.ndarray) -> tuple[Tensor, Tensor]:
         """Labels (H, W) of the coarse logits alone, upsampled bilinearly, and of the rendered ones."""
         dense = self.dense(pixels)
-        return self.coarse_labels(dense), self.image_labels(self.rendered_logits(dense), dense)
+        return self.coarse_labels(dense), self.rendered_labels(dense)
 
     @torch.inference_mode()
     def dense(self, pixels: np.ndarray) -> Dense:
@@ -119,6 +122,22 @@ class SemanticPredictor:
         with memory_reported(padded):
             output = self.network(made.tensor.to(self.device, memory_format=torch.channels_last))
         return Dense(output=output, padded=padded, valid=made.valid, size=(pixels.shape[0], pixels.shape[1]))
+
+    @torch.inference_mode()
+    def rendered_labels(self, dense: Dense) -> Tensor:
+        """Labels (H, W) of the image, rendered."""
+        if self.renders_densely:
+            return self.image_labels(self.rendered_logits(dense), dense)
+        coarse = dense.output.coarse
+        grid = (coarse.shape[2] << self.test.steps, coarse.shape[3] << self.test.steps)
+        with memory_reported(dense.padded):
+            return render_labels(
+                coarse,
+                self.network.point_predictor(dense.output),
+                num_points=self.test.num_points,
+                steps=self.test.steps,
+                resizes=last_resizes(dense, grid),
+            )[0]
 
     @torch.inference_mode()
     def subdivision_steps(self, dense: Dense) -> Iterator[SubdivisionStep]:
@@ -146,16 +165,23 @@ class SemanticPredictor:
             return resized_labels(cropped(logits, dense), dense.size)[0]
 
 
+def last_resizes(dense: Dense, grid: tuple[int, int]) -> tuple[Resize, ...]:
+    """From a grid over the padded input to the image: the padding is cut off, and the rest resized."""
+    if dense.valid == dense.padded:
+        return (Resize(dense.size),)
+    if any(cells % padded for cells, padded in zip(grid, dense.padded, strict=True)):
+        # The border to the padding may lie inside of a cell; it never lies inside of an input pixel.
+        return (Resize(dense.padded), Resize(dense.size, crop=dense.valid))
+    height, width = (v * cells // p for cells, v, p in zip(grid, dense.valid, dense.padded, strict=True))
+    return (Resize(dense.size, crop=(height, width)),)
+
+
 def cropped(maps: Tensor, dense: Dense) -> Tensor:
     """The part of maps (1, C, ., .) over the padded input that belongs to the image."""
-    if dense.valid == dense.padded:
-        return maps
-    if any(cells % padded for cells, padded in zip(maps.shape[2:], dense.padded, strict=True)):
-        # The border to the padding may lie inside of a cell; it never lies inside of an input pixel.
-        maps = F.interpolate(maps, size=dense.padded, mode="bilinear", align_corners=False)
-    height, width = (
-        valid * cells // padded for cells, valid, padded in zip(maps.shape[2:], dense.valid, dense.padded, strict=True)
-    )
+    *before, last = last_resizes(dense, (maps.shape[2], maps.shape[3]))
+    for resize in before:
+        maps = F.interpolate(maps, size=resize.size, mode="bilinear", align_corners=False)
+    height, width = last.crop or maps.shape[2:]
     return maps[:, :, :height, :width]
 
 
