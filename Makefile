@@ -16,6 +16,10 @@ export POINTREND_TEST_DATA := $(abspath ../shared/data)
 endif
 endif
 
+# Realistic logits and photographs' boxes for the benchmark, where they are.
+BENCH_INPUTS := $(if $(wildcard ../shared/bench/realistic_logits.py),--logits ../shared/bench/realistic_logits.py) \
+	$(if $(wildcard ../shared/data/coco/annotations/instances_val.json),--boxes ../shared/data/coco/annotations/instances_val.json)
+
 # The dev environment holds the demo's packages too, so the demo installs nothing where it exists.
 DEMO_ENV := $(if $(wildcard $(VENV)/.installed-dev),$(VENV)/.installed-dev,$(VENV)/.installed-demo)
 
@@ -35,8 +39,8 @@ lint: $(VENV)/.installed-dev ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict src
 
-bench: $(VENV)/.installed-dev ## time network and rendering side by side, into bench/out/
-	$(BIN)/python bench/semantic.py
+bench: $(VENV)/.installed-dev ## measure rendering beside the dense way of others, into bench-out/
+	$(BIN)/pointrend bench $(BENCH_INPUTS)
 
 $(VENV)/.installed-%: pyproject.toml | $(BIN)/pip
 	@echo "Installing pointrend and its '$*' extra into $(VENV), once. PyTorch alone can be several GB: this may take several minutes."

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from pointrend.core import SubdivisionStep, labels_of, uncertainty
 from pointrend.files import atomic_path
-from pointrend.inputs import to_pixels
 from pointrend.predict import Dense, SemanticPredictor
 from pointrend.results import SOFTWARE, SemanticResult
 from pointrend.viz import is_background
@@ -53,9 +52,8 @@ class Rendering:
     """(H, W), the result."""
 
 
-def predict_and_keep(predictor: SemanticPredictor, path: Path) -> tuple[SemanticResult, Rendering]:
-    """What `predictor(path)` gives, and the rendering it came from, which `explain` takes."""
-    pixels = to_pixels(path)
+def predict_and_keep(predictor: SemanticPredictor, pixels: np.ndarray, path: Path) -> tuple[SemanticResult, Rendering]:
+    """What `predictor.predict` gives, by the dense reference, and the rendering it came from, which `explain` takes."""
     rendering = render(predictor, pixels)
     return predictor.result(torch.from_numpy(rendering.labels), pixels, path), rendering
 

@@ -14,14 +14,14 @@ PACKAGE = ROOT / "src" / "pointrend"
 
 # From the bottom up; units are the packages and modules directly in pointrend. docs/design.md gives reasons.
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"core", "files", "rle"}),
+    frozenset({"core", "files", "overlap", "rle"}),
     frozenset({"models", "data", "metrics"}),
     frozenset({"zoo"}),
     frozenset({"inputs", "viz"}),
     frozenset({"results"}),
     frozenset({"predict"}),
     frozenset({"evaluate", "explain", "export", "verify"}),
-    frozenset({"train"}),
+    frozenset({"bench", "train"}),
     frozenset({"cli", "serve"}),
     frozenset({"__init__", "__main__"}),
 )

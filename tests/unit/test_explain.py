@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from pointrend.explain import choose_window, explain, predict_and_keep, render, save_explanation
+from pointrend.inputs import to_pixels
 from pointrend.predict import SemanticPredictor
 from pointrend.results import is_ours
 from pointrend.zoo.modelfile import Model
@@ -109,7 +110,7 @@ def test_a_kept_rendering_is_the_prediction_and_is_not_made_again(
     path = tmp_path / "photo.png"
     Image.fromarray(spot(96, 130, 50, 60, 20)).save(path)
     expected = predictor(path)
-    result, rendering = predict_and_keep(predictor, path)
+    result, rendering = predict_and_keep(predictor, to_pixels(path), path)
     assert np.array_equal(result.labels, expected.labels)
     assert result.labels.dtype == expected.labels.dtype
     assert np.array_equal(result.image, expected.image)

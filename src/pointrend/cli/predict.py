@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,8 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pointrend.cli.errors import FAILED, WRONG_USAGE, describe, one_line_errors, report
+from pointrend.overlap import overlapped
 
 if TYPE_CHECKING:
+    import numpy as np
     from rich.console import Console
 
     from pointrend.predict import InstancePredictor, SemanticPredictor
@@ -174,8 +177,9 @@ def make_predictor(
 def _predict_all(
     predictor: AnyPredictor, arguments: list[str], out: Path, *, explain: bool, console: Console
 ) -> list[Record]:
-    from pointrend.cli.photos import find_photos, output_stems
+    from pointrend.cli.photos import check_targets, find_photos, output_stems
     from pointrend.cli.progress import counting
+    from pointrend.data.images import read_image
 
     photos, problems = find_photos(arguments)
     records = [Record(argument, error=message) for argument, message in problems]
@@ -183,37 +187,44 @@ def _predict_all(
         report(message)
     stems = output_stems(photos, _suffixes(predictor, explain=True))
     inputs = {photo.resolve() for photo in photos}
+    suffixes = _suffixes(predictor, explain=explain)
+
+    def read(job: tuple[Path, str]) -> np.ndarray:
+        photo, stem = job
+        check_targets(photo, [out / f"{stem}{suffix}" for suffix in suffixes], inputs)
+        return read_image(photo)
+
+    def compute(job: tuple[Path, str], pixels: np.ndarray) -> Callable[[], Record]:
+        photo, stem = job
+        if explain:
+            record = _explained(predictor, photo, pixels, out, stem)
+            return lambda: record
+        result = predictor.predict(pixels, photo)
+        return lambda: Record(str(photo), files=tuple(result.save(out, stem=stem)), summary=result.summary())
+
     with counting("{}", console=console) as progress:
-        for done, (photo, stem) in enumerate(zip(photos, stems, strict=True)):
-            if len(photos) > 1:
-                progress("predicting", done, len(photos))
-            try:
-                records.append(_predict_one(predictor, photo, out, stem, inputs=inputs, explain=explain))
-            # RuntimeError is what torch raises: one photograph must not end the others.
-            except (ValueError, OSError, MemoryError, RuntimeError) as error:
-                message = _with_photo(photo, describe(error))
+        for done, (job, made) in enumerate(overlapped(list(zip(photos, stems, strict=True)), read, compute)):
+            if isinstance(made, Record):
+                records.append(made)
+            else:
+                message = _with_photo(job[0], describe(made))
                 report(message)
-                records.append(Record(str(photo), error=message))
+                records.append(Record(str(job[0]), error=message))
+            if len(photos) > 1:
+                progress("predicting", done + 1, len(photos))
     return records
 
 
-def _predict_one(
-    predictor: AnyPredictor, photo: Path, out: Path, stem: str, *, inputs: set[Path], explain: bool
-) -> Record:
-    from pointrend.cli.photos import check_targets
+def _explained(predictor: AnyPredictor, photo: Path, pixels: np.ndarray, out: Path, stem: str) -> Record:
     from pointrend.explain import predict_and_keep, save_explanation
     from pointrend.predict import SemanticPredictor
 
-    suffixes = _suffixes(predictor, explain=explain)
-    check_targets(photo, [out / f"{stem}{suffix}" for suffix in suffixes], inputs)
-    if explain and isinstance(predictor, SemanticPredictor):
-        explained, rendering = predict_and_keep(predictor, photo)
-        files = explained.save(out, stem=stem)
-        path = out / f"{stem}{EXPLAIN_SUFFIX}"
-        save_explanation(predictor, explained.image, path, rendering=rendering)
-        return Record(str(photo), files=(*files, path), summary=explained.summary())
-    result = predictor(photo)
-    return Record(str(photo), files=tuple(result.save(out, stem=stem)), summary=result.summary())
+    assert isinstance(predictor, SemanticPredictor)
+    explained, rendering = predict_and_keep(predictor, pixels, photo)
+    files = explained.save(out, stem=stem)
+    path = out / f"{stem}{EXPLAIN_SUFFIX}"
+    save_explanation(predictor, explained.image, path, rendering=rendering)
+    return Record(str(photo), files=(*files, path), summary=explained.summary())
 
 
 def _suffixes(predictor: AnyPredictor, *, explain: bool) -> tuple[str, ...]:

@@ -114,10 +114,13 @@ class InstancePredictor:
         if isinstance(image, (list, tuple)):
             return [self(one, channels=channels) for one in image]
         assert not isinstance(image, Sequence) or isinstance(image, str)
-        pixels = to_pixels(image, channels=channels)
+        path = Path(image) if isinstance(image, (str, Path)) else None
+        return self.predict(to_pixels(image, channels=channels), path)
+
+    def predict(self, pixels: np.ndarray, path: Path | None = None) -> InstanceResult:
+        """Instances of an image (H, W, 3) uint8 RGB that was read from `path`."""
         detected = self.detect(pixels)
-        result = self.result(detected, self.render(detected)[-1], pixels)
-        return replace(result, path=Path(image)) if isinstance(image, (str, Path)) else result
+        return replace(self.result(detected, self.render(detected)[-1], pixels), path=path)
 
     @torch.inference_mode()
     def detect(self, pixels: np.ndarray) -> Detected:

@@ -95,9 +95,12 @@ class SemanticPredictor:
         if isinstance(image, (list, tuple)):
             return [self(one, channels=channels) for one in image]
         assert not isinstance(image, Sequence) or isinstance(image, str)
-        pixels = to_pixels(image, channels=channels)
-        labels = self.rendered_labels(self.dense(pixels))
-        return self.result(labels, pixels, Path(image) if isinstance(image, (str, Path)) else None)
+        path = Path(image) if isinstance(image, (str, Path)) else None
+        return self.predict(to_pixels(image, channels=channels), path)
+
+    def predict(self, pixels: np.ndarray, path: Path | None = None) -> SemanticResult:
+        """Labels of an image (H, W, 3) uint8 RGB that was read from `path`."""
+        return self.result(self.rendered_labels(self.dense(pixels)), pixels, path)
 
     def result(self, labels: Tensor, pixels: np.ndarray, path: Path | None) -> SemanticResult:
         """Labels (H, W) of an image (H, W, 3) with what the model says of its classes."""

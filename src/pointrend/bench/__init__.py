@@ -1,0 +1,1 @@
+"""What rendering costs, beside what it costs elsewhere: ratios measured side by side in one run."""
