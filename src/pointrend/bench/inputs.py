@@ -75,7 +75,8 @@ def boxes_of_photographs(path: Path | None, *, count: int = 100, shortest: int =
     if path is None:
         size = torch.exp(torch.rand(count, 2, generator=generator) * 3.5 + 2.5)
     else:
-        size = _object_sizes(path, shortest, longest)[:count]
+        sizes = _object_sizes(path, shortest, longest)
+        size = sizes[:: max(1, len(sizes) // count)][:count]  # of all photographs
     room = torch.tensor((longest, shortest))
     size = torch.minimum(size, room)
     corner = torch.rand(len(size), 2, generator=generator) * (room - size)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from pointrend.predict import InstancePredictor, SemanticPredictor
     from pointrend.zoo.download import Progress
+    from pointrend.zoo.engines import Engine, Precision
 
     AnyPredictor = SemanticPredictor | InstancePredictor
 
@@ -59,6 +60,12 @@ def predict(
         typer.Option(metavar="P", help="Instances: only those scored higher, 0 to 1.  [default: 0.5]"),
     ] = None,
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps.")] = "cpu",
+    engine: Annotated[
+        str, typer.Option(help="What computes the network: torch, openvino (faster on CPUs), or auto.")
+    ] = "torch",
+    precision: Annotated[
+        str, typer.Option(help="Of the engine openvino: f32, or bf16 (faster on some CPUs, a little less exact).")
+    ] = "f32",
     explain: Annotated[
         bool, typer.Option("--explain", help="Also save a picture of how each result was rendered.")
     ] = False,
@@ -99,6 +106,8 @@ def predict(
             steps=steps,
             score=score,
             least_score=SHOWN_SCORE,
+            engine=engine,
+            precision=precision,
             progress=downloading,
         )
         with one_line_errors(code=WRONG_USAGE):
@@ -141,6 +150,8 @@ def make_predictor(
     steps: int | None,
     score: float | None = None,
     least_score: float | None = None,
+    engine: str = "torch",
+    precision: str = "f32",
     progress: Progress | None = None,
 ) -> AnyPredictor:
     """A predictor by a command's options; ends the program with one line, wrong usage or failed, where they are bad.
@@ -149,13 +160,21 @@ def make_predictor(
     """
     from pointrend.predict import InstancePredictor, SemanticPredictor
     from pointrend.zoo import InstanceModel
+    from pointrend.zoo.engines import EngineError
     from pointrend.zoo.load import UnknownModelError, available_device, load_model
 
     with one_line_errors(code=WRONG_USAGE):
         available_device(device)
         try:
-            loaded = load_model(model, device=device, progress=progress)
-        except UnknownModelError:
+            # The two are checked there.
+            loaded = load_model(
+                model,
+                device=device,
+                progress=progress,
+                engine=cast("Engine", engine),
+                precision=cast("Precision", precision),
+            )
+        except (UnknownModelError, EngineError):
             raise
         except ValueError as error:  # a file that is damaged is an input that failed
             report(describe(error))

@@ -227,7 +227,7 @@ class _Image:
 
 
 class _Step:
-    """From one grid to the next: a cell is the places whose four parents are the same."""
+    """From one grid to the next: a cell is the places whose four parents are the same. Without a crop it is doubled."""
 
     def __init__(
         self,
@@ -258,8 +258,8 @@ class _Step:
             )
             if remembered
             else None,
-            labels=_spread(labels, rows, columns),
-            bound=_spread(bound, rows, columns) if bounded else None,
+            labels=_repeated(labels) if crop is None else _spread(labels, rows, columns),
+            bound=_spread(bound, rows, columns) if bounded and bound is not None else None,
         )
         self._bound = bound if bound is None else bound.masked_fill_(self._mixed, torch.inf)
 
@@ -377,7 +377,12 @@ def _smallest_in_cells(bound: Tensor) -> Tensor:
     return smallest
 
 
-def _spread(cells: Tensor | None, rows: Axis, columns: Axis) -> Tensor:
-    """A value of each cell (or of its upper left corner) at all of its places."""
-    assert cells is not None
-    return cells[:, columns.lower][rows.lower]
+def _spread(cells: Tensor, rows: Axis, columns: Axis) -> Tensor:
+    """A value of each cell, or of its upper left corner, at all of its places."""
+    return cells.index_select(1, columns.lower).index_select(0, rows.lower)
+
+
+def _repeated(labels: Tensor) -> Tensor:
+    """Each label (H, W) at 2 x 2 places: where a cell is not mixed, any of its corners will do."""
+    height, width = labels.shape
+    return labels[:, None, :, None].expand(-1, 2, -1, 2).reshape(2 * height, 2 * width)

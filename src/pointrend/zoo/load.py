@@ -15,6 +15,7 @@ import torch
 from pointrend.zoo.cache import cached_path, is_known, pin, set_aside
 from pointrend.zoo.convert import read_published
 from pointrend.zoo.download import Progress, fetch
+from pointrend.zoo.engines import Engine, Precision, with_engine
 from pointrend.zoo.manifest import PUBLISHED, Published
 from pointrend.zoo.modelfile import Model, ModelFileError, is_model_file, model_of, read_model, read_spec
 from pointrend.zoo.reading import CheckpointFileError
@@ -46,7 +47,12 @@ class ModelEntry:
 
 
 def load_model(
-    name_or_path: str | Path, *, device: torch.device | str = "cpu", progress: Progress | None = None
+    name_or_path: str | Path,
+    *,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+    engine: Engine = "torch",
+    precision: Precision = "f32",
 ) -> Model:
     """A model by its name (see `list_models`), or from a file.
 
@@ -57,13 +63,18 @@ def load_model(
         name_or_path: a `Path`, and a string that ends in `.safetensors` or names an existing file, is a path.
         device: where the network is put: "cpu", "cuda", "cuda:1", "mps".
         progress: told how far a download is, see `pointrend.zoo.download.fetch`; None draws a bar on a terminal.
+        engine, precision: what computes the dense part, see `pointrend.zoo.engines.with_engine`.
 
     Raises:
+        EngineError: the engine is not installed, or not for this device.
         UnknownModelError: no such name; the nearest ones are named.
         ModelFileError: the file is missing, damaged, no model, or of a newer format; or a download failed.
         ValueError: the device does not exist here.
     """
-    place = available_device(device)
+    return with_engine(_loaded(name_or_path, available_device(device), progress), engine, precision=precision)
+
+
+def _loaded(name_or_path: str | Path, place: torch.device, progress: Progress | None) -> Model:
     bundled = _bundled()
     if isinstance(name_or_path, str) and name_or_path in bundled:
         with resources.as_file(bundled[name_or_path]) as path:

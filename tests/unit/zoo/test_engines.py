@@ -1,0 +1,143 @@
+"""The compiled dense part is the network's, for any size; what cannot be compiled is said."""
+
+from __future__ import annotations
+
+import builtins
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pointrend.cli import main
+from pointrend.data.classes import ClassInfo
+from pointrend.predict import InstancePredictor, SemanticPredictor
+from pointrend.zoo import load_model, save_model
+from pointrend.zoo.engines import EngineError, with_engine
+from pointrend.zoo.modelfile import InstanceModel, SemanticModel, build
+from pointrend.zoo.spec import InstanceArchitecture, InstanceSpec, InstanceTestSpec
+
+SIZES = ((64, 96), (97, 131), (70, 64), (33, 200))
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path_factory.getbasetemp() / "engines-home"  # converted once for all tests
+    monkeypatch.setenv("POINTREND_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def instances() -> InstanceModel:
+    torch.manual_seed(0)
+    spec = InstanceSpec(
+        name="small",
+        architecture=InstanceArchitecture(
+            backbone="test_resnet", num_classes=2, fpn_channels=8, box_hidden=8, coarse_channels=8, coarse_hidden=8,
+            point_hidden=8,
+        ),
+        classes=(ClassInfo("a", (1, 1, 1)), ClassInfo("b", (2, 2, 2))),
+        test=InstanceTestSpec(shortest=64, longest=128, score_threshold=0.0, max_detections=4, steps=1),
+    )  # fmt: skip
+    return InstanceModel(network=build(spec).eval(), spec=spec)
+
+
+def test_maps_and_labels_are_the_same_at_any_size(small_model: SemanticModel) -> None:
+    compiled = with_engine(small_model, "openvino")
+    assert isinstance(compiled, SemanticModel)
+    for size in SIZES:
+        images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
+        with torch.inference_mode():
+            expected, found = small_model.network(images), compiled.network(images)
+        for one, other in zip((expected.coarse, *expected.fine), (found.coarse, *found.fine), strict=True):
+            assert one.shape == other.shape
+            assert float((one - other).abs().max()) < 1e-4 * float(one.std())
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 110, 3), np.uint8)
+    labels = [SemanticPredictor(model)(pixels).labels for model in (small_model, compiled)]
+    assert (labels[0] != labels[1]).mean() < 0.002  # ties
+
+
+def test_earlier_results_stay_what_they_were(small_model: SemanticModel) -> None:
+    compiled = with_engine(small_model, "openvino")
+    assert isinstance(compiled, SemanticModel)
+    with torch.inference_mode():
+        first = compiled.network(torch.zeros(1, 3, 64, 64)).coarse
+        kept = first.clone()
+        compiled.network(torch.randn(1, 3, 64, 64))
+    assert torch.equal(first, kept)
+
+
+def test_instances(instances: InstanceModel) -> None:
+    compiled = with_engine(instances, "openvino")
+    assert isinstance(compiled, InstanceModel)
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 110, 3), np.uint8)
+    expected, found = (InstancePredictor(model)(pixels) for model in (instances, compiled))
+    assert np.allclose(expected.boxes, found.boxes, atol=1e-2)
+    assert np.array_equal(expected.class_ids, found.class_ids)
+    assert (expected.ids != found.ids).mean() < 0.01
+
+
+def test_a_conversion_is_kept(small_model: SemanticModel, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_engine(small_model, "openvino")
+    import openvino
+
+    def converted_again(*arguments: Any, **settings: Any) -> None:
+        raise AssertionError("converted again")
+
+    monkeypatch.setattr(openvino, "convert_model", converted_again)
+    with_engine(small_model, "openvino")
+    for folder in (home / "engines").iterdir():
+        assert sorted(p.name for p in folder.iterdir()) == ["model.bin", "model.xml"]
+    other = build(small_model.spec).eval()
+    with pytest.raises(AssertionError, match="converted again"):  # other weights are another model
+        with_engine(SemanticModel(other, small_model.spec), "openvino")
+
+
+def test_torch_is_the_model_itself(small_model: SemanticModel) -> None:
+    assert with_engine(small_model, "torch") is small_model
+
+
+def test_auto_takes_what_is_there(small_model: SemanticModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert with_engine(small_model, "auto") is not small_model
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert with_engine(small_model, "auto") is small_model
+
+
+def test_what_cannot_be_done_is_said(small_model: SemanticModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(EngineError, match="engine must be one of torch, openvino, auto, got 'tensorrt'"):
+        with_engine(small_model, "tensorrt")  # type: ignore[arg-type]
+    with pytest.raises(EngineError, match="precision must be one of f32, bf16"):
+        with_engine(small_model, "openvino", precision="int4")  # type: ignore[arg-type]
+    with pytest.raises(EngineError, match="bf16 needs an engine"):
+        with_engine(small_model, "torch", precision="bf16")
+    meta = SemanticModel(build(small_model.spec).to("meta"), small_model.spec)
+    with pytest.raises(EngineError, match="computes on the CPU"):
+        with_engine(meta, "openvino")
+    importing = builtins.__import__
+
+    def without(name: str, *arguments: Any, **settings: Any) -> Any:
+        if name == "openvino":
+            raise ImportError(name)
+        return importing(name, *arguments, **settings)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(EngineError, match=r"pip install 'pointrend\[openvino\]'"):
+        with_engine(small_model, "openvino")
+
+
+def test_by_name_and_in_the_command(
+    small_model: SemanticModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from PIL import Image
+
+    path = tmp_path / "small.safetensors"
+    save_model(path, small_model.network.state_dict(), small_model.spec)
+    assert type(load_model(path, engine="openvino").network).__name__ == "CompiledSemantic"
+    Image.fromarray(np.full((40, 50, 3), 99, np.uint8)).save(tmp_path / "a.png")
+    for more, code in ((["--engine", "openvino"], 0), (["--engine", "tensorrt"], 2), (["--precision", "bf16"], 2)):
+        with pytest.raises(SystemExit) as ended:
+            main(["predict", str(tmp_path / "a.png"), "--model", str(path), "--out", str(tmp_path / "out"), *more])
+        assert ended.value.code == code
+        said = capsys.readouterr().err
+        assert len(said.strip().splitlines()) == (code != 0)
