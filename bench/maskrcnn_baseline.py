@@ -102,10 +102,11 @@ class Baseline(nn.Module):
     ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
         """What torchvision's model gives after resizing: detections of each image, and losses by name."""
         maps = OrderedDict((str(i), m) for i, m in enumerate(self.backbone(images)))
-        # Its parts are not made for half precision.
         features = {name: level.float() for name, level in self.pyramid(maps).items()}
-        proposals, rpn_losses = self.rpn(ImageList(images, valid), features, targets)
-        detections, losses = self.roi_heads(features, proposals, valid, targets)
+        # Its parts are not made for half precision: boxes near 416 would be rounded to two pixels.
+        with torch.autocast(images.device.type, enabled=False):
+            proposals, rpn_losses = self.rpn(ImageList(images, valid), features, targets)
+            detections, losses = self.roi_heads(features, proposals, valid, targets)
         return detections, {**rpn_losses, **losses}
 
 

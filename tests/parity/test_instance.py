@@ -63,8 +63,7 @@ MUTATIONS: dict[str, Callable[[Any], Any]] = {
 
 def _anchors(network: Any) -> None:
     generator = network.rpn.anchor_generator
-    made = generator.generate_anchors
-    generator.generate_anchors = lambda *arguments, **settings: made(*arguments, **settings).round()
+    generator.cell_anchors = [cell.round() for cell in generator.cell_anchors]
 
 
 def _rolled(layer: Any) -> None:

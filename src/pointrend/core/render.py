@@ -385,4 +385,5 @@ def _spread(cells: Tensor, rows: Axis, columns: Axis) -> Tensor:
 def _repeated(labels: Tensor) -> Tensor:
     """Each label (H, W) at 2 x 2 places: where a cell is not mixed, any of its corners will do."""
     height, width = labels.shape
-    return labels[:, None, :, None].expand(-1, 2, -1, 2).reshape(2 * height, 2 * width)
+    # Not reshape, which gives one place of memory for all of a 1 x 1 grid's.
+    return labels[:, None, :, None].expand(-1, 2, -1, 2).contiguous().view(2 * height, 2 * width)

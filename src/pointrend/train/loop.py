@@ -99,7 +99,10 @@ def train(task: Task, out: Path, *, resume: bool = False, stop_after: int | None
             losses: Losses = objective(batch, seed)
             fabric.backward(losses.total)
             if recipe.optim.clip_norm:
-                fabric.clip_gradients(objective, stepper, max_norm=recipe.optim.clip_norm)
+                norm = fabric.clip_gradients(
+                    objective, stepper, max_norm=recipe.optim.clip_norm, error_if_nonfinite=False
+                )
+                _check_finite(float(norm), run.iteration + 1, "norm of the gradients")
             stepper.step()
             optimizer.zero_grad()
             run.step_done()
@@ -239,10 +242,10 @@ def _batches(settings: TrainSettings, task: Task, fabric: Fabric, *, start: int)
         yield batch.to(fabric.device, layout)
 
 
-def _check_finite(loss: float, iteration: int) -> None:
-    if not math.isfinite(loss):
+def _check_finite(value: float, iteration: int, what: str = "loss") -> None:
+    if not math.isfinite(value):
         raise FloatingPointError(
-            f"the loss is {loss} at iteration {iteration}: try a lower optim.lr, or optim.clip_norm=1"
+            f"the {what} is {value} at iteration {iteration}: try a lower optim.lr, or optim.clip_norm=1"
         )
 
 
