@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pointrend.cli import bench, convert, evaluate, models, predict, train, verify
+from pointrend.cli import bench, calibrate, convert, evaluate, models, predict, train, verify
 from pointrend.cli.errors import INTERRUPTED, WRONG_USAGE, one_line_errors, report
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command("eval")(evaluate.evaluate)
 app.command("models")(models.models)
 app.command("convert")(convert.convert)
 app.command("verify")(verify.verify)
+app.command("calibrate")(calibrate.calibrate)
 app.command("bench")(bench.bench)
 
 

@@ -67,8 +67,10 @@ def evaluate(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many images.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
-    engine: Annotated[str, typer.Option(help="What computes the network: torch, openvino, or auto.")] = "torch",
-    precision: Annotated[str, typer.Option(help="Of the engine openvino: f32 or bf16.")] = "f32",
+    engine: Annotated[
+        str, typer.Option(help="What computes the network: torch, openvino, onnxruntime, or auto.")
+    ] = "torch",
+    precision: Annotated[str, typer.Option(help="Of the engine openvino: f32, bf16, or int8.")] = "f32",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Score a model on a split, before rendering (coarse) and after, in percent."""

@@ -61,10 +61,18 @@ def predict(
     ] = None,
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps.")] = "cpu",
     engine: Annotated[
-        str, typer.Option(help="What computes the network: torch, openvino (faster on CPUs), or auto.")
+        str,
+        typer.Option(
+            help="What computes the network: torch, openvino or onnxruntime (faster on CPUs), or auto, the fastest "
+            "that is installed."
+        ),
     ] = "torch",
     precision: Annotated[
-        str, typer.Option(help="Of the engine openvino: f32, or bf16 (faster on some CPUs, a little less exact).")
+        str,
+        typer.Option(
+            help="Of the engine openvino: f32, or bf16 and int8 (faster on some CPUs, less exact); int8 after "
+            "'pointrend calibrate'."
+        ),
     ] = "f32",
     explain: Annotated[
         bool, typer.Option("--explain", help="Also save a picture of how each result was rendered.")

@@ -157,6 +157,11 @@ class InstancePointRend(nn.Module):
         fine = (pyramid[0], *maps[:num_early])
         return InstanceFeatures(pyramid, fine, size, tuple(valid) if valid is not None else (size,) * len(images))
 
+    def maps(self, images: Tensor) -> tuple[Tensor, ...]:
+        """What `features` gives, as plain tensors: the pyramid, then the other fine maps."""
+        features = self.features(images)
+        return (*features.pyramid, *features.fine[1:])
+
     def boxes(self, features: InstanceFeatures, boxes: Sequence[Tensor]) -> BoxOutput:
         """Classes and boxes of regions: (R, 4) of each image, xyxy in pixels of the input."""
         pooled = self.box_pool(features.pyramid, boxes)

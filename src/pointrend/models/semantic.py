@@ -69,6 +69,11 @@ class SemanticPointRend(nn.Module):
         pyramid = list(self.pyramid(levels).values())
         return SemanticOutput(coarse=self.coarse_head(pyramid), fine=(pyramid[0], *maps[:num_early]))
 
+    def maps(self, images: Tensor) -> tuple[Tensor, ...]:
+        """What `forward` gives, as plain tensors: the coarse logits, then the fine features."""
+        output = self(images)
+        return (output.coarse, *output.fine)
+
     def point_logits(self, output: SemanticOutput, points: Tensor) -> Tensor:
         """Logits (N, P, C) at points (N, P, 2) of the input."""
         fine = torch.cat([sample_points(f, points, padding=self.padding) for f in output.fine], dim=2)

@@ -17,6 +17,7 @@ from torch import Tensor
 from pointrend.inputs import Channels, ImageInput, network_input, to_pixels
 from pointrend.models import InstanceOutput
 from pointrend.models.fast_masks import FastMasks
+from pointrend.models.folding import folded
 from pointrend.models.point_head import PointHead
 from pointrend.predict.memory import memory_reported
 from pointrend.results import InstanceResult, LazyMasks
@@ -85,7 +86,7 @@ class InstancePredictor:
             device = next((parameter.device for parameter in model.network.parameters()), "cpu")
         self.device = available_device(device)
         # Convolutions on a CPU are faster channels-last.
-        self.network = model.network.eval().to(self.device).to(memory_format=torch.channels_last)
+        self.network = folded(model.network.to(self.device)).to(memory_format=torch.channels_last)
 
     @property
     def stages(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from pointrend.core import Resize, SubdivisionStep, render_labels, resized_labels
 from pointrend.inputs import Channels, ImageInput, network_input, to_pixels
 from pointrend.models import SemanticOutput
+from pointrend.models.folding import folded
 from pointrend.predict.memory import memory_reported
 from pointrend.results import SemanticResult
 from pointrend.zoo.load import available_device
@@ -72,7 +73,7 @@ class SemanticPredictor:
             device = next((parameter.device for parameter in model.network.parameters()), "cpu")
         self.device = available_device(device)
         # Convolutions on a CPU are faster channels-last.
-        self.network = model.network.eval().to(self.device).to(memory_format=torch.channels_last)
+        self.network = folded(model.network.to(self.device)).to(memory_format=torch.channels_last)
 
     @overload  # a str is a sequence of str as well; it is a path
     def __call__(  # type: ignore[overload-overlap]

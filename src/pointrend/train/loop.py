@@ -102,6 +102,7 @@ def train(task: Task, out: Path, *, resume: bool = False, stop_after: int | None
                 norm = fabric.clip_gradients(
                     objective, stepper, max_norm=recipe.optim.clip_norm, error_if_nonfinite=False
                 )
+                assert norm is not None
                 _check_finite(float(norm), run.iteration + 1, "norm of the gradients")
             stepper.step()
             optimizer.zero_grad()

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import builtins
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import skimage.data
 import torch
+from PIL import Image
 
 from pointrend.cli import main
 from pointrend.data.classes import ClassInfo
 from pointrend.predict import InstancePredictor, SemanticPredictor
 from pointrend.zoo import load_model, save_model
-from pointrend.zoo.engines import EngineError, with_engine
+from pointrend.zoo.engines import Engine, EngineError, calibrate_int8, installed_engines, with_engine
 from pointrend.zoo.modelfile import InstanceModel, SemanticModel, build
 from pointrend.zoo.spec import InstanceArchitecture, InstanceSpec, InstanceTestSpec
 
 SIZES = ((64, 96), (97, 131), (70, 64), (33, 200))
+ENGINES: tuple[Engine, ...] = ("openvino", "onnxruntime")
 
 
 @pytest.fixture(autouse=True)
@@ -43,8 +48,9 @@ def instances() -> InstanceModel:
     return InstanceModel(network=build(spec).eval(), spec=spec)
 
 
-def test_maps_and_labels_are_the_same_at_any_size(small_model: SemanticModel) -> None:
-    compiled = with_engine(small_model, "openvino")
+@pytest.mark.parametrize("engine", ENGINES)
+def test_maps_and_labels_are_the_same_at_any_size(small_model: SemanticModel, engine: Engine) -> None:
+    compiled = with_engine(small_model, engine)
     assert isinstance(compiled, SemanticModel)
     for size in SIZES:
         images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
@@ -58,8 +64,9 @@ def test_maps_and_labels_are_the_same_at_any_size(small_model: SemanticModel) ->
     assert (labels[0] != labels[1]).mean() < 0.002  # ties
 
 
-def test_earlier_results_stay_what_they_were(small_model: SemanticModel) -> None:
-    compiled = with_engine(small_model, "openvino")
+@pytest.mark.parametrize("engine", ENGINES)
+def test_earlier_results_stay_what_they_were(small_model: SemanticModel, engine: Engine) -> None:
+    compiled = with_engine(small_model, engine)
     assert isinstance(compiled, SemanticModel)
     with torch.inference_mode():
         first = compiled.network(torch.zeros(1, 3, 64, 64)).coarse
@@ -68,8 +75,9 @@ def test_earlier_results_stay_what_they_were(small_model: SemanticModel) -> None
     assert torch.equal(first, kept)
 
 
-def test_instances(instances: InstanceModel) -> None:
-    compiled = with_engine(instances, "openvino")
+@pytest.mark.parametrize("engine", ENGINES)
+def test_instances(instances: InstanceModel, engine: Engine) -> None:
+    compiled = with_engine(instances, engine)
     assert isinstance(compiled, InstanceModel)
     pixels = np.random.default_rng(0).integers(0, 256, (90, 110, 3), np.uint8)
     expected, found = (InstancePredictor(model)(pixels) for model in (instances, compiled))
@@ -78,20 +86,86 @@ def test_instances(instances: InstanceModel) -> None:
     assert (expected.ids != found.ids).mean() < 0.01
 
 
-def test_a_conversion_is_kept(small_model: SemanticModel, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with_engine(small_model, "openvino")
-    import openvino
+CONVERTERS = {"openvino": "openvino.convert_model", "onnxruntime": "torch.onnx.export"}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_conversion_is_kept(
+    small_model: SemanticModel, engine: Engine, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_engine(small_model, engine)
 
     def converted_again(*arguments: Any, **settings: Any) -> None:
         raise AssertionError("converted again")
 
-    monkeypatch.setattr(openvino, "convert_model", converted_again)
-    with_engine(small_model, "openvino")
-    for folder in (home / "engines").iterdir():
-        assert sorted(p.name for p in folder.iterdir()) == ["model.bin", "model.xml"]
+    monkeypatch.setattr(CONVERTERS[engine], converted_again)
+    with_engine(small_model, engine)
+    files = {"openvino": ["model.bin", "model.xml"], "onnxruntime": ["model.onnx"]}[engine]
+    for folder in (home / "engines").glob(f"{engine}-*"):
+        assert sorted(p.name for p in folder.iterdir()) == files
     other = build(small_model.spec).eval()
     with pytest.raises(AssertionError, match="converted again"):  # other weights are another model
-        with_engine(SemanticModel(other, small_model.spec), "openvino")
+        with_engine(SemanticModel(other, small_model.spec), engine)
+    assert not list((home / "engines").glob(".*"))  # nor is anything left of what failed
+
+
+class Photos:
+    """Inputs of people-lite0 from parts of a photograph, made anew each time."""
+
+    def __init__(self, count: int) -> None:
+        pixels = torch.from_numpy(skimage.data.astronaut()).permute(2, 0, 1).float() / 127.5 - 1
+        self.parts = [pixels[None, :, : 320 + 32 * i, :320] for i in range(count)]
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        return iter(self.parts)
+
+
+def test_int8_is_calibrated_first(home: Path) -> None:
+    model = load_model("people-lite0")
+    with pytest.raises(EngineError, match=r"not calibrated for int8 here: run pointrend calibrate PHOTO\.\.\. --model"):
+        with_engine(model, "openvino", precision="int8")
+    calibrate_int8(model, Photos(1))
+    calibrate_int8(model, Photos(3))  # again, in its place
+    compiled = with_engine(model, "openvino", precision="int8")
+    assert isinstance(model, SemanticModel)
+    assert isinstance(compiled, SemanticModel)
+    (images,) = Photos(1)
+    with torch.inference_mode():
+        expected, found = model.network(images).coarse, compiled.network(images).coarse
+    error = float((expected - found).std() / expected.std())
+    assert 1e-3 < error < 0.3  # it is quantised, and not broken
+    assert (expected.argmax(1) != found.argmax(1)).float().mean() < 0.05
+    assert not list((home / "engines").glob(".*"))
+
+
+def test_the_command_calibrates_and_compares(
+    small_model: SemanticModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "small.safetensors"
+    save_model(path, small_model.network.state_dict(), small_model.spec)
+    for name in "abc":
+        Image.fromarray(np.random.default_rng(ord(name)).integers(0, 256, (40, 50, 3), np.uint8)).save(
+            tmp_path / f"{name}.png"
+        )
+    calibrate = ["calibrate", "--model", str(path)]
+    for photos, more, code in (("*.png", ["--json"], 0), ("a.png", [], 0), ("*.gif", [], 2)):
+        with pytest.raises(SystemExit) as ended:
+            main([*calibrate, str(tmp_path / photos), *more])
+        assert ended.value.code == code
+        printed = capsys.readouterr()
+        if more:
+            content = json.loads(printed.out)
+            assert (content["calibrated_on"], content["compared_on"]) == (2, 1)
+            assert [row["precision"] for row in content["rows"]] == ["f32", "bf16", "int8"]
+            assert content["rows"][0]["differ"] == 0
+        elif code == 0:
+            assert "times as fast" in printed.out
+        else:
+            assert len(printed.err.strip().splitlines()) == 1
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", str(tmp_path / "a.png"), "--model", str(path), "--out", str(tmp_path / "out"), "--engine",
+              "openvino", "--precision", "int8"])  # fmt: skip
+    assert ended.value.code == 0
 
 
 def test_torch_is_the_model_itself(small_model: SemanticModel) -> None:
@@ -99,17 +173,23 @@ def test_torch_is_the_model_itself(small_model: SemanticModel) -> None:
 
 
 def test_auto_takes_what_is_there(small_model: SemanticModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {"openvino", "onnxruntime"}
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name if name in there else None)
+    assert installed_engines() == ["openvino", "onnxruntime", "torch"]
+    there.remove("openvino")
     assert with_engine(small_model, "auto") is not small_model
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(EngineError, match="needs engine=openvino, got onnxruntime"):
+        with_engine(small_model, "auto", precision="bf16")
+    there.clear()
     assert with_engine(small_model, "auto") is small_model
 
 
 def test_what_cannot_be_done_is_said(small_model: SemanticModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(EngineError, match="engine must be one of torch, openvino, auto, got 'tensorrt'"):
+    with pytest.raises(EngineError, match="engine must be one of torch, openvino, onnxruntime, auto, got 'tensorrt'"):
         with_engine(small_model, "tensorrt")  # type: ignore[arg-type]
-    with pytest.raises(EngineError, match="precision must be one of f32, bf16"):
+    with pytest.raises(EngineError, match="precision must be one of f32, bf16, int8, got 'int4'"):
         with_engine(small_model, "openvino", precision="int4")  # type: ignore[arg-type]
-    with pytest.raises(EngineError, match="bf16 needs an engine"):
+    with pytest.raises(EngineError, match="bf16 needs engine=openvino"):
         with_engine(small_model, "torch", precision="bf16")
     meta = SemanticModel(build(small_model.spec).to("meta"), small_model.spec)
     with pytest.raises(EngineError, match="computes on the CPU"):
@@ -117,20 +197,21 @@ def test_what_cannot_be_done_is_said(small_model: SemanticModel, monkeypatch: py
     importing = builtins.__import__
 
     def without(name: str, *arguments: Any, **settings: Any) -> Any:
-        if name == "openvino":
+        if name in ("openvino", "onnx", "nncf"):
             raise ImportError(name)
         return importing(name, *arguments, **settings)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(EngineError, match=r"pip install 'pointrend\[openvino\]'"):
-        with_engine(small_model, "openvino")
+    for engine in ENGINES:
+        with pytest.raises(EngineError, match=rf"pip install 'pointrend\[{engine}\]'"):
+            with_engine(small_model, engine)
+    with pytest.raises(EngineError, match=r"pip install 'pointrend\[int8\]'"):
+        calibrate_int8(small_model, [])
 
 
 def test_by_name_and_in_the_command(
     small_model: SemanticModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from PIL import Image
-
     path = tmp_path / "small.safetensors"
     save_model(path, small_model.network.state_dict(), small_model.spec)
     assert type(load_model(path, engine="openvino").network).__name__ == "CompiledSemantic"

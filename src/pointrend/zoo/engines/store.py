@@ -1,0 +1,43 @@
+"""What engines make of models, kept in the cache folder: whole or not there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+from pointrend.zoo.cache import cache_folder
+from pointrend.zoo.modelfile import Model
+
+
+def kept_folder(engine: str, model: Model) -> Path:
+    """The folder of this model, which may not exist: named by what a conversion depends on."""
+    digest = hashlib.sha256(model.spec.architecture.model_dump_json().encode())
+    versions = {name: metadata.version(name) for name in (engine, "torch", "timm", "pointrend")}
+    digest.update(json.dumps(versions, sort_keys=True).encode())
+    for name, tensor in sorted(model.network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().contiguous().numpy().tobytes())
+    return cache_folder() / "engines" / f"{engine}-{digest.hexdigest()[:20]}"
+
+
+def write_folder(folder: Path, write: Callable[[Path], None], *, replace: bool = False) -> None:
+    """Fill a folder by `write`; another process may do the same at the same time. `replace` takes an old one away."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix="."))
+    try:
+        write(temporary)
+        if replace and folder.is_dir():
+            folder.rename(temporary / "old")
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else the other process was first
+                raise
+        shutil.rmtree(folder / "old", ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
