@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from pointrend.data.images import read_image
 from pointrend.data.instance_layouts import find_instance_samples
-from pointrend.data.instances import read_instances
+from pointrend.data.instance_sets import read_instances
 from pointrend.predict import InstancePredictor
 from pointrend.zoo import InstanceModel, load_model
 
@@ -67,7 +68,7 @@ def main() -> None:
     print(file=sys.stderr)
     random = np.random.default_rng(0)
     print(f"| size in pixels | nuclei | {' | '.join(names)} | last minus 28x28 |\n|---|---|---|---|---|---|")
-    for low, high in [*zip(SIZES[:-1], SIZES[1:], strict=True), (0, SIZES[-1])]:
+    for low, high in [*pairwise(SIZES), (0, SIZES[-1])]:
         groups = [np.array([v for v in of_image if low <= v[0] < high]).reshape(-1, 4) for of_image in found.values()]
         groups = [group for group in groups if len(group)]
         means = 100 * np.concatenate(groups)[:, 1:].mean(axis=0)

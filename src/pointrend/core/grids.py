@@ -13,6 +13,9 @@ from torch import Tensor
 
 from pointrend.core.rows import weighted_rows
 
+CACHED = 2**13
+"""Places whose classes are compared together: their logits stay in the processor's cache."""
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -46,11 +49,13 @@ class Rows:
 
     Args:
         places: H * W.
-        compute: logits (M, C) of places (M,).
+        compute: writes logits of places (M,) into (M, C).
         limit: rows above this number are forgotten when the next ones are asked for.
     """
 
-    def __init__(self, places: int, compute: Callable[[Tensor], Tensor], *, classes: int, like: Tensor, limit: int):
+    def __init__(
+        self, places: int, compute: Callable[[Tensor, Tensor], object], *, classes: int, like: Tensor, limit: int
+    ):
         self._compute = compute
         self._limit = limit
         self._data = like.new_empty((0, classes))
@@ -62,13 +67,13 @@ class Rows:
         """Rows that are never forgotten, in place of what was known."""
         assert self._kept == 0
         self._forget()
-        self._append(places, rows)
+        self._append(places).copy_(rows)
         self._kept = self._count
 
     def add(self, places: Tensor, rows: Tensor) -> None:
         """Rows of places that are not known, as `compute` gives them."""
         if self._count + len(rows) <= self._limit:
-            self._append(places, rows)
+            self._append(places).copy_(rows)
 
     def slots(self, places: Tensor) -> Tensor:
         """Where in `data` the rows of places (M,) are, which may repeat; they stay there until the next call."""
@@ -80,7 +85,7 @@ class Rows:
                 found = self._slot[places]
                 missing = found < 0
             new = self._distinct(places[missing])
-            self._append(new, self._compute(new))
+            self._compute(new, self._append(new))
             found = self._slot[places]
         return found
 
@@ -95,15 +100,17 @@ class Rows:
         self._slot[places] = number
         return places[self._slot[places] == number]
 
-    def _append(self, places: Tensor, rows: Tensor) -> None:
-        end = self._count + len(rows)
+    def _append(self, places: Tensor) -> Tensor:
+        """Make room: the rows (M, C) of places (M,), to be written."""
+        end = self._count + len(places)
         if end > len(self._data):
-            grown = self._data.new_empty((max(end, 2 * len(self._data)), self._data.shape[1]))
+            # Room for what the next step adds: it asks for few new ones.
+            grown = self._data.new_empty((max(end + end // 4, 2 * len(self._data)), self._data.shape[1]))
             grown[: self._count] = self._data[: self._count]
             self._data = grown
-        self._data[self._count : end] = rows
         self._slot[places] = torch.arange(self._count, end, dtype=torch.int32, device=places.device)
         self._count = end
+        return self._data[end - len(places) : end]
 
     def _forget(self) -> None:
         self._slot.masked_fill_(self._slot >= self._kept, -1)
@@ -140,18 +147,30 @@ class Grid:
     """(H, W) float32: no margin is smaller, and those of computed places are this. None where nobody will ask."""
 
 
-def interpolated(before: Grid, rows: Axis, columns: Axis, places: Tensor) -> Tensor:
-    """Logits (M, C) of places (M,) of the grid that reads `before` along these axes."""
+def interpolated(before: Grid, rows: Axis, columns: Axis, places: Tensor, cells: Tensor | None = None) -> Tensor:
+    """Logits (M, C) of places (M,) of the grid that reads `before` along these axes.
+
+    Args:
+        cells: (M,) rows of `corner_slots` of the cells the places lie in, where they were looked up before.
+    """
     width = len(columns.lower)
     y, x = places.div(width, rounding_mode="floor"), places.remainder(width)
-    top, bottom = (side[y] * before.size[1] for side in (rows.lower, rows.upper))
-    left, right = columns.lower[x], columns.upper[x]
+    if cells is None:
+        cells = corner_slots(before, rows, columns, rows.lower[y], columns.lower[x])
     down, across = rows.weight[y], columns.weight[x]
-    corners = torch.stack((top + left, top + right, bottom + left, bottom + right), dim=1)
-    weights = torch.stack(((1 - down) * (1 - across), (1 - down) * across, down * (1 - across), down * across), dim=1)
+    up, back = 1 - down, 1 - across
+    weights = torch.stack((up * back, up * across, down * back, down * across), dim=1)
     assert before.rows is not None
-    slots = before.rows.slots(corners.flatten()).view_as(corners)
-    return weighted_rows(before.rows.data, slots, weights)
+    return weighted_rows(before.rows.data, cells, weights)
+
+
+def corner_slots(before: Grid, rows: Axis, columns: Axis, top: Tensor, left: Tensor) -> Tensor:
+    """Where the logits of the four corners (K, 4) of cells are, whose upper left corners are at `top`, `left` (K,)."""
+    bottom, right = ((side + 1).clamp(max=len(axis.count) - 1) for side, axis in ((top, rows), (left, columns)))
+    width = before.size[1]
+    corners = torch.stack((top * width + left, top * width + right, bottom * width + left, bottom * width + right), 1)
+    assert before.rows is not None
+    return before.rows.slots(corners.flatten()).view_as(corners)
 
 
 def best_two(logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -159,12 +178,21 @@ def best_two(logits: Tensor) -> tuple[Tensor, Tensor]:
     if logits.shape[1] == 1:
         return (logits[:, 0] > 0).long(), logits[:, 0].abs()
     if logits.shape[1] <= 32:  # a plane a class: comparing planes is fast, transposing many is not
-        planes = logits.t().contiguous()
-        best, labels = planes.max(dim=0)
-        return labels, best - planes.scatter(0, labels.unsqueeze(0), -torch.inf).amax(dim=0)
+        parts = [_best_two_of_planes(part.t().contiguous()) for part in torch.split(logits, CACHED)]
+        labels, margins = zip(*parts, strict=True)
+        return torch.cat(labels), torch.cat(margins)
     values, indices = logits.topk(2, dim=1)
-    labels, margins = indices[:, 0], values[:, 0] - values[:, 1]
-    tied = torch.nonzero(margins == 0)[:, 0]
+    best, margin = indices[:, 0], values[:, 0] - values[:, 1]
+    tied = torch.nonzero(margin == 0)[:, 0]
     if len(tied):  # topk gives any of them
-        labels = labels.index_copy(0, tied, logits[tied].argmax(dim=1))
-    return labels, margins
+        best = best.index_copy(0, tied, logits[tied].argmax(dim=1))
+    return best, margin
+
+
+def _best_two_of_planes(planes: Tensor) -> tuple[Tensor, Tensor]:
+    """As `best_two`, of logits (C, M). Reductions without indices are many times as fast as `max` with them."""
+    best = planes.amax(dim=0)
+    order = torch.arange(len(planes), 0, -1, dtype=torch.uint8, device=planes.device)
+    first = (planes == best).to(torch.uint8).mul_(order.unsqueeze(1)).amax(dim=0)
+    labels = (len(planes) - first.long()).clamp_(max=len(planes) - 1)  # of what is not a number, any
+    return labels, best - planes.scatter(0, labels.unsqueeze(0), -torch.inf).amax(dim=0)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pointrend.core.grids import Axis, Dense, Grid, Rows, best_two, bilinear_axis, interpolated
+from pointrend.core.grids import Axis, Dense, Grid, Rows, best_two, bilinear_axis, corner_slots, interpolated
 from pointrend.core.points import pixel_centers
 from pointrend.core.subdivision import PointPredictor
 
@@ -191,7 +191,7 @@ class _Image:
         if height * width <= DENSE_SHARE * num_points:
             self.grid = _whole(before, axes[0], axes[1])
             assert self.grid.bound is not None
-            return self.grid.bound.flatten().topk(min(num_points, height * width), largest=False).indices
+            return self.grid.bound.flatten().topk(min(num_points, height * width), largest=False, sorted=False).indices
         step = _Step(before, axes[0], axes[1], bounded=bounded, remembered=remembered)
         self.grid = step.grid
         found = _Smallest(num_points)
@@ -251,7 +251,7 @@ class _Step:
             size=size,
             rows=Rows(
                 size[0] * size[1],
-                lambda places: interpolated(before, rows, columns, places),
+                lambda places, out: out.copy_(interpolated(before, rows, columns, places)),
                 classes=classes,
                 like=before.rows.data,
                 limit=KNOWN_BYTES // (4 * classes),
@@ -270,7 +270,7 @@ class _Step:
     def least_certain(self, count: int) -> Tensor:
         """So many of the cells that were not computed, or all, of the smallest bounds."""
         assert self._bound is not None
-        bounds, cells = self._bound.flatten().topk(min(count, self._bound.numel()), largest=False)
+        bounds, cells = self._bound.flatten().topk(min(count, self._bound.numel()), largest=False, sorted=False)
         cells = cells[bounds < torch.inf]
         if not len(cells):
             raise ValueError("logits must be finite: there are no margins to go by")
@@ -290,8 +290,11 @@ class _Step:
         """Labels, and where they are asked for margins and logits, of all places of these cells."""
         grid = self.grid
         for part in cells.split(CHUNK // 4):  # type: ignore[no-untyped-call]
-            places = self._places(part)
-            logits = interpolated(self._before, self._rows, self._columns, places)
+            y, x = part.div(self._mixed.shape[1], rounding_mode="floor"), part.remainder(self._mixed.shape[1])
+            # The places of a cell read the same corners, which are looked up once.
+            corners = corner_slots(self._before, self._rows, self._columns, y, x)
+            places, cell = self._places(y, x)
+            logits = interpolated(self._before, self._rows, self._columns, places, corners[cell])
             labels, margins = best_two(logits)
             grid.labels.view(-1)[places] = labels.to(grid.labels.dtype)
             if grid.bound is not None:
@@ -301,18 +304,15 @@ class _Step:
             if found is not None:
                 found.add(places, margins)
 
-    def _places(self, cells: Tensor) -> Tensor:
-        """The places (M,) of cells, which have a rectangle each."""
+    def _places(self, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The places (M,) of cells at row `y` and column `x` (K,), a rectangle each, and which of the cells (M,)."""
         rows, columns = self._rows, self._columns
-        y, x = cells.div(self._mixed.shape[1], rounding_mode="floor"), cells.remainder(self._mixed.shape[1])
         wide = columns.count[x]
         count = rows.count[y] * wide
-        number = torch.arange(int(count.sum()), device=cells.device) - (count.cumsum(0) - count).repeat_interleave(
-            count
-        )
-        wide = wide.repeat_interleave(count)
-        first = (rows.first[y] * len(columns.lower) + columns.first[x]).repeat_interleave(count)
-        return first + number.div(wide, rounding_mode="floor") * len(columns.lower) + number.remainder(wide)
+        cell = torch.arange(len(y), device=y.device).repeat_interleave(count)
+        number = torch.arange(len(cell), device=y.device) - (count.cumsum(0) - count)[cell]
+        first, wide = (rows.first[y] * len(columns.lower) + columns.first[x])[cell], wide[cell]
+        return first + number.div(wide, rounding_mode="floor") * len(columns.lower) + number.remainder(wide), cell
 
 
 class _Smallest:
@@ -336,7 +336,8 @@ class _Smallest:
 
     def largest(self) -> float:
         """Of the N smallest."""
-        return float(torch.cat(self._margins).kthvalue(self._count).values)
+        self._prune()
+        return float(self._margins[0].amax())
 
     def places(self) -> Tensor:
         """(N,)."""
@@ -344,8 +345,11 @@ class _Smallest:
         return self._places[0]
 
     def _prune(self) -> None:
-        margins, chosen = torch.cat(self._margins).topk(self._count, largest=False)
-        self._places, self._margins = [torch.cat(self._places)[chosen]], [margins]
+        if self._total > self._count:
+            margins, chosen = torch.cat(self._margins).topk(self._count, largest=False, sorted=False)
+            self._places, self._margins = [torch.cat(self._places)[chosen]], [margins]
+        else:
+            self._places, self._margins = [torch.cat(self._places)], [torch.cat(self._margins)]
         self._total = self._count
 
 
@@ -385,5 +389,9 @@ def _spread(cells: Tensor, rows: Axis, columns: Axis) -> Tensor:
 def _repeated(labels: Tensor) -> Tensor:
     """Each label (H, W) at 2 x 2 places: where a cell is not mixed, any of its corners will do."""
     height, width = labels.shape
+    if labels.dtype == torch.uint8:  # a byte twice is a number of 16 bits: a pass over whole registers
+        labels = labels.to(torch.int16).mul_(257).view(torch.uint8)
+    else:
+        labels = labels.unsqueeze(2).expand(-1, -1, 2)
     # Not reshape, which gives one place of memory for all of a 1 x 1 grid's.
-    return labels[:, None, :, None].expand(-1, 2, -1, 2).contiguous().view(2 * height, 2 * width)
+    return labels.reshape(height, 1, 2 * width).expand(-1, 2, -1).contiguous().view(2 * height, 2 * width)

@@ -4,12 +4,12 @@ Shapes: R regions, P points of a region, C classes, D channels, h w a map, M the
 
 Both inputs of the point head are interpolations, and interpolation commutes with a linear map: instead of reading C
 coarse logits at each point and multiplying them, the 7 x 7 cells are multiplied, by all layers' matrices at once, and
-the products are read. The same is done with a whole map of the input where it has fewer pixels than there are points.
+the products are read. The same is done with the pixels of the input's maps that points read (`fast_points.FirstLayer`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pointrend.core import box_to_image, most_uncertain_points, regular_grid, uncertainty, write_points
-from pointrend.core.rows import RowMap, bilinear_rows, read_rows, row_map, weighted_rows
-from pointrend.models.fast_points import split_layers
+from pointrend.core.rows import bilinear_rows, read_rows, row_map, weighted_rows
+from pointrend.models.fast_points import fine_maps, split_layers
 from pointrend.models.mask_head import PointRendMaskHead
 
 PORTION = 1568
@@ -31,17 +31,18 @@ class FastMasks:
     """Masks of boxes in one image.
 
     Args:
-        head: in evaluation mode; its weights are read now.
+        head: in evaluation mode, with at least one hidden layer; its weights are read now.
         fine: maps (1, D, h, w) of the input; the first is P2.
         size: (H, W) of the input, with its padding.
     """
 
     def __init__(self, head: PointRendMaskHead, fine: Sequence[Tensor], size: tuple[int, int]) -> None:
+        assert len(head.point_head.layers) > 0
         self.head, self.size = head, size
         self.layers = split_layers(head.point_head)
-        self._maps = [row_map(f) for f in fine]
-        self._first = torch.split(self.layers[0].own, [f.shape[1] for f in fine])
-        self._multiplied: dict[int, RowMap] = {}
+        maps = [row_map(f) for f in fine]
+        self._p2 = maps[0]
+        self._fine = fine_maps(maps, self.layers[0].own)
 
     @torch.no_grad()
     def render(
@@ -62,12 +63,6 @@ class FastMasks:
                 more cells than that a side is only interpolated from there on. None renders all alike.
         """
         side = self.head.coarse_head.side
-        total = len(boxes) * start * start
-        self._multiplied = {
-            index: RowMap(maps.rows @ weight, maps.size)
-            for index, (maps, weight) in enumerate(zip(self._maps, self._first, strict=True))
-            if len(maps.rows) < total
-        }
         sides = [side, *(start * 2**step for step in range(steps + 1))]
         stages = [boxes.new_empty((len(boxes), 1, s, s)) for s in sides]
         a_cell = self.head.coarse_head.num_classes + sum(len(layer.bias) for layer in self.layers[:-1])
@@ -107,20 +102,27 @@ class FastMasks:
         side = 2 * self.head.coarse_head.side
         grid = regular_grid((side, side), batch=len(boxes), device=boxes.device)
         points = box_to_image(grid, boxes, self.size).flatten(0, 1)
-        read = read_rows(self._maps[0], points, padding=self.head.padding)
+        read = read_rows(self._p2, points, padding=self.head.padding)
         features = read.view(len(boxes), side, side, -1).permute(0, 3, 1, 2)
         logits: Tensor = self.head.coarse_head(features)
         return logits.float()
 
-    def fine_part(self, points: Tensor) -> Tensor:
-        """What the first layer makes of the fine features at points (M, 2) of the input: (M, width)."""
-        total = self.layers[0].bias
-        for index, (maps, weight) in enumerate(zip(self._maps, self._first, strict=True)):
-            if index in self._multiplied:
-                total = total + read_rows(self._multiplied[index], points, padding=self.head.padding)
-            else:
-                total = total + read_rows(maps, points, padding=self.head.padding) @ weight
-        return total
+    def fine_reader(self, points: Tensor) -> Callable[[slice], Tensor]:
+        """What the first layer makes of the fine features at some of the points (M, 2) of the input: (., width)."""
+        layers, others, weight = self._fine
+        sizes = {maps.size for maps in others} | {layer.size for layer in layers}
+        places = {size: bilinear_rows(size, points, padding=self.head.padding) for size in sizes}
+        slots = [layer.slots(places[layer.size][0]) for layer in layers]
+        bias = self.layers[0].bias
+
+        def read(some: slice) -> Tensor:
+            few = [weighted_rows(m.rows, places[m.size][0][some], places[m.size][1][some]) for m in others]
+            total = torch.addmm(bias, torch.cat(few, dim=1), weight) if few else bias
+            for layer, rows in zip(layers, slots, strict=True):
+                total = total + weighted_rows(layer.products, rows[some], places[layer.size][1][some])
+            return total
+
+        return read
 
 
 class _Regions:
@@ -140,20 +142,21 @@ class _Regions:
 
     def logits(self, points_box: Tensor, of: Tensor) -> Tensor:
         """Logits (R', P) at points (R', P, 2) in the frames of the boxes `of` (R',)."""
-        count = max(1, PORTION // points_box.shape[1])
-        parts = zip(torch.split(points_box, count), torch.split(of, count), strict=True)
-        return torch.cat([self._portion(points, some) for points, some in parts])
-
-    def _portion(self, points_box: Tensor, of: Tensor) -> Tensor:
         masks, cells = self._masks, (self._side, self._side)
         regions, points = points_box.shape[:2]
         indices, weights = bilinear_rows(cells, points_box.flatten(0, 1), padding=masks.head.padding)
-        first = (of * self._side**2).repeat_interleave(points).unsqueeze(1)
+        indices += (of * self._side**2).repeat_interleave(points).unsqueeze(1)
+        fine = masks.fine_reader(box_to_image(points_box, self._boxes[of], masks.size).flatten(0, 1))
         widths = [len(layer.bias) for layer in masks.layers[:-1]]
-        *seen, own = torch.split(weighted_rows(self._cells, indices + first, weights), [*widths, 1], dim=1)
-        x = masks.fine_part(box_to_image(points_box, self._boxes[of], masks.size).flatten(0, 1))
-        x = x.add_(seen[0]).relu_()
-        for layer, added in zip(masks.layers[1:-1], seen[1:], strict=True):
-            x = torch.addmm(added, x, layer.own).add_(layer.bias).relu_()
-        logits = torch.bmm(x.view(regions, points, -1), self._weights[of])[..., 0]
-        return logits + own.view(regions, points) + self._bias[of].unsqueeze(1)
+        parts = [points_box.new_zeros((0, points), dtype=torch.float32)]
+        count = max(1, PORTION // points)
+        for first in range(0, regions, count):
+            few = of[first : first + count]
+            some = slice(first * points, (first + count) * points)
+            *seen, own = torch.split(weighted_rows(self._cells, indices[some], weights[some]), [*widths, 1], dim=1)
+            x = fine(some).add_(seen[0]).relu_()
+            for layer, added in zip(masks.layers[1:-1], seen[1:], strict=True):
+                x = torch.addmm(added, x, layer.own).add_(layer.bias).relu_()
+            logits = torch.bmm(x.view(len(few), points, -1), self._weights[few])[..., 0]
+            parts.append(logits + own.view(len(few), points) + self._bias[few].unsqueeze(1))
+        return torch.cat(parts)

@@ -146,7 +146,8 @@ class InstancePredictor:
         """Mask logits (R, 1, M, M) of each of `stages`, in the boxes of the detections."""
         test, output = self.test, detected.output
         with memory_reported(output.features.size):
-            if self.renders_densely or type(self.network.mask_head.point_head) is not PointHead:
+            head = self.network.mask_head.point_head
+            if self.renders_densely or type(head) is not PointHead or not head.layers:
                 return self.network.render(output, start=test.start, num_points=test.num_points, steps=test.steps)
             (found,) = output.detections
             masks = FastMasks(self.network.mask_head, output.features.fine, output.features.size)

@@ -12,7 +12,7 @@ from pointrend.core import sample_points
 from pointrend.core.rows import bilinear_rows, read_rows, row_map, weighted_rows
 from pointrend.models import fast_masks, fast_points
 from pointrend.models.fast_masks import FastMasks
-from pointrend.models.fast_points import FastPoints
+from pointrend.models.fast_points import FastPoints, FirstLayer, fine_maps
 from pointrend.models.mask_head import CoarseMaskHead, PointRendMaskHead
 from pointrend.models.point_head import PointHead
 
@@ -62,20 +62,23 @@ def test_no_rows() -> None:
 @torch.no_grad()
 def test_points(settings: dict[str, int], padding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fast_points, "PORTION", 7)
-    head = point_head(**settings)  # type: ignore[arg-type]
-    fine = (torch.randn(2, 4, 10, 12), torch.randn(2, 2, 20, 24))
+    head = point_head(channels=11, **settings)  # type: ignore[arg-type]
+    # One with many channels, which is multiplied before it is read, and one with few.
+    fine = (torch.randn(2, 9, 10, 12), torch.randn(2, 2, 20, 24))
     coarse = torch.randn(2, settings.get("classes", 5), 10, 12)
-    points = torch.rand(2, 25, 2)
-    read = torch.cat([sample_points(f, points, padding=padding) for f in fine], dim=2)  # type: ignore[arg-type]
-    expected = head(read, sample_points(coarse, points, padding=padding))  # type: ignore[arg-type]
-    made = FastPoints(head, fine, coarse, padding=padding)(points)  # type: ignore[arg-type]
-    torch.testing.assert_close(made, expected, atol=1e-4, rtol=1e-4)
+    made = FastPoints(head, fine, coarse, padding=padding)  # type: ignore[arg-type]
+    for count in (25, 1, 40, 0):  # the later ones read pixels that are known
+        points = torch.rand(2, count, 2)
+        read = torch.cat([sample_points(f, points, padding=padding) for f in fine], dim=2)  # type: ignore[arg-type]
+        expected = head(read, sample_points(coarse, points, padding=padding))  # type: ignore[arg-type]
+        torch.testing.assert_close(made(points), expected, atol=1e-4, rtol=1e-4)
 
 
 def mask_head(classes: int = 5, **settings: object) -> PointRendMaskHead:
     torch.manual_seed(0)
     padding = settings.pop("padding", "zeros")
-    coarse = CoarseMaskHead(in_channels=4, num_classes=classes, channels=4, hidden=8)
+    p2 = int(settings.get("channels", 6)) - 2  # type: ignore[call-overload]
+    coarse = CoarseMaskHead(in_channels=p2, num_classes=classes, channels=4, hidden=8)
     torch.nn.init.normal_(coarse.classifier.weight)
     return PointRendMaskHead(
         coarse_head=coarse,
@@ -96,15 +99,16 @@ def some_boxes(count: int) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("count", [0, 1, 7])
 @pytest.mark.parametrize(
-    "settings", [{}, {"every": False}, {"norm": True}, {"padding": "border"}, {"depth": 1}, {"classes": 1}]
+    "settings",
+    [{}, {"every": False}, {"norm": True}, {"padding": "border"}, {"depth": 1}, {"classes": 1}],
 )
 @torch.no_grad()
 def test_masks(settings: dict[str, object], count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # Several portions and chunks.
     monkeypatch.setattr(fast_masks, "PORTION", 2000)
     monkeypatch.setattr(fast_masks, "CHUNK_BYTES", 3 * 4 * 112 * 112)
-    head = mask_head(**settings)  # type: ignore[arg-type]
-    fine = (torch.randn(1, 4, 20, 25), torch.randn(1, 2, 40, 50))
+    head = mask_head(channels=12, **settings)  # type: ignore[arg-type]
+    fine = (torch.randn(1, 10, 20, 25), torch.randn(1, 2, 40, 50))
     boxes, classes = some_boxes(count)
     expected = head.render(fine, [boxes], classes, SIZE, num_points=300, steps=2)
     made = FastMasks(head, fine, SIZE).render(boxes, classes, num_points=300, steps=2)
@@ -116,12 +120,25 @@ def test_masks(settings: dict[str, object], count: int, monkeypatch: pytest.Monk
 
 
 @torch.no_grad()
-def test_maps_are_multiplied_where_that_is_less(monkeypatch: pytest.MonkeyPatch) -> None:
-    head, fine = mask_head(), (torch.randn(1, 4, 20, 25), torch.randn(1, 2, 40, 50))
-    for count, multiplied in ((0, set()), (1, {0}), (7, {0, 1})):
-        masks = FastMasks(head, fine, SIZE)
-        masks.render(*some_boxes(count))
-        assert set(masks._multiplied) == multiplied
+def test_pixels_are_multiplied_once_and_only_those_that_points_read() -> None:
+    maps, weight = row_map(torch.randn(1, 4, 10, 12)), torch.randn(4, 8)
+    layer = FirstLayer(maps, weight)
+    asked = torch.tensor([[5, 6, 17, 18], [5, 5, 17, 17]])
+    slots = layer.slots(asked)
+    assert sorted(set(slots.flatten().tolist())) == [0, 1, 2, 3]
+    assert torch.allclose(layer.products[slots], maps.rows[asked] @ weight, atol=1e-5)
+    more = asked.flip(0) + torch.tensor([[0], [1]])
+    slots = layer.slots(more)
+    assert int(slots.max()) == 5  # two pixels are new
+    assert torch.allclose(layer.products[slots], maps.rows[more] @ weight, atol=1e-5)
+
+
+def test_maps_of_few_channels_are_read_first() -> None:
+    many, few = row_map(torch.randn(1, 8, 3, 3)), row_map(torch.randn(1, 2, 6, 6))
+    made = fine_maps([many, few], torch.randn(10, 16))
+    assert [layer.size for layer in made.multiplied] == [(3, 3)]
+    assert made.read == [few]
+    assert made.weight.shape == (2, 16)
 
 
 @torch.no_grad()
