@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pointrend.bench.inputs import MakeLogits, boxes_of_photographs
 from pointrend.bench.rows import Row, growth_rows, mask_row, rendering_row, start_up_row
-from pointrend.bench.whole import many_row, street_row
+from pointrend.bench.whole import ENGINES, many_row, street_row
 
 RENDERINGS = ((19, (256, 512), 2, 8.0), (150, (128, 128), 2, 3.0), (19, (256, 512), 3, 20.0))
 """Classes, coarse grid, steps, and the ratio that is aimed at."""
@@ -74,7 +74,7 @@ def measure(
         )
     with tempfile.TemporaryDirectory() as folder:
         if "whole" in groups:
-            tick = ticks("whole", 4 * rounds)
+            tick = ticks("whole", (2 + len(ENGINES)) * rounds)
             rows.append(street_row(make_logits, Path(folder), size=(1024, 2048), repeats=repeats, tick=tick))
         if "many" in groups:
             few = max(1, min(2, repeats))
