@@ -13,6 +13,9 @@ from pointrend.bench.whole import ENGINES, many_row, street_row
 RENDERINGS = ((19, (256, 512), 2, 8.0), (150, (128, 128), 2, 3.0), (19, (256, 512), 3, 20.0))
 """Classes, coarse grid, steps, and the ratio that is aimed at."""
 
+STREET = (1024, 2048)
+"""The photograph of a whole prediction."""
+
 
 def measure(
     groups: Sequence[str],
@@ -75,7 +78,7 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         if "whole" in groups:
             tick = ticks("whole", (2 + len(ENGINES)) * rounds)
-            rows.append(street_row(make_logits, Path(folder), size=(1024, 2048), repeats=repeats, tick=tick))
+            rows.append(street_row(make_logits, Path(folder), size=STREET, repeats=repeats, tick=tick))
         if "many" in groups:
             few = max(1, min(2, repeats))
             rows.append(many_row(Path(folder), count=photos, repeats=few, tick=ticks("many", 2 * (few + 1))))

@@ -1,0 +1,113 @@
+"""The benchmark measures what it says: its references are the references, and its numbers are of what was run."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from pointrend.bench import suite, whole
+from pointrend.bench.dense import dense_labels, dense_masks
+from pointrend.bench.inputs import boxes_of_photographs, logits_from, photo, piecewise_smooth_logits
+from pointrend.bench.measure import Spread, interleaved, peak_bytes, ratios
+from pointrend.bench.rows import mean_pasted_iou, scene, sparse
+from pointrend.cli import main
+from pointrend.core import sample_points, subdivide
+from pointrend.models import CoarseMaskHead, PointHead, PointRendMaskHead
+
+
+@torch.inference_mode()
+def test_the_dense_way_is_the_reference_and_ours_agrees() -> None:
+    made = scene(piecewise_smooth_logits, 5, 24, 40)
+
+    def predict(points: torch.Tensor) -> torch.Tensor:
+        return made.head(sample_points(made.fine, points), sample_points(made.coarse, points))
+
+    expected = subdivide(made.coarse, predict, num_points=200, steps=2).argmax(dim=1)
+    dense = dense_labels(made.coarse, made.fine, made.head, num_points=200, steps=2)
+    assert dense.shape == (1, 96, 160)
+    assert len(dense.unique()) > 2
+    assert (dense != expected).float().mean() < 0.001  # of ties either may be chosen
+    assert (sparse(made, num_points=200, steps=2) != expected).float().mean() < 0.001
+
+
+@torch.inference_mode()
+def test_dense_masks_are_the_reference() -> None:
+    torch.manual_seed(0)
+    head = PointRendMaskHead(
+        coarse_head=CoarseMaskHead(in_channels=6, num_classes=4, channels=4, hidden=8),
+        point_head=PointHead(in_channels=6, num_classes=4, hidden=8),
+    ).eval()
+    torch.nn.init.normal_(head.coarse_head.classifier.weight)
+    size, fine = (80, 100), torch.randn(1, 6, 20, 25)
+    boxes = torch.tensor([[3.0, 4.0, 60.0, 70.0], [50.0, 10.0, 99.0, 40.0]])
+    classes = torch.tensor([3, 1])
+    expected = head.render([fine], [boxes], classes, size, num_points=300, steps=2)[-1][:, 0]
+    made = dense_masks(fine, head.coarse(fine, [boxes], size), boxes, classes, head, size, num_points=300, steps=2)
+    assert ((made - expected).abs() > 1e-4).float().mean() < 0.002
+    assert mean_pasted_iou(made, expected, boxes, size) > 0.99
+    assert mean_pasted_iou(made, -expected, boxes, size) < 0.1
+
+
+def test_times_are_taken_in_turn() -> None:
+    calls: list[str] = []
+    times = interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, repeats=2)
+    assert calls == ["a", "b"] * 3  # the first round does not count
+    assert {name: len(values) for name, values in times.items()} == {"a": 2, "b": 2}
+    assert ratios({"a": [4.0, 9.0], "b": [2.0, 3.0]}, "a", "b") == Spread(2.5, 2.25, 2.75)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is told by Linux alone")
+def test_the_peak_is_above_what_was_held() -> None:
+    held = torch.ones(40_000_000)  # 160 MB
+
+    def use() -> float:
+        return float(torch.ones(25_000_000).sum())  # 100 MB
+
+    found = peak_bytes(use)
+    if found is None:
+        pytest.skip("this system does not let a process reset its peak")
+    assert 80e6 < found < 150e6
+    assert len(held) == 40_000_000
+
+
+def test_inputs_are_the_same_each_time_and_have_few_boundaries(tmp_path: Path) -> None:
+    logits = piecewise_smooth_logits(19, 64, 96)
+    assert torch.equal(logits, piecewise_smooth_logits(19, 64, 96))
+    labels = logits.argmax(1)
+    assert 3 <= len(labels.unique()) <= 12
+    assert (labels[:, 1:] != labels[:, :-1]).float().mean() < 0.2
+    assert photo(60, 90).shape == (60, 90, 3)
+    boxes = boxes_of_photographs(None)
+    assert len(boxes) == 100
+    assert bool((boxes[:, 2:] > boxes[:, :2]).all() and (boxes >= 0).all() and (boxes[:, 2] <= 1333).all())
+    file = tmp_path / "mine.py"
+    file.write_text("import torch\ndef realistic_logits(c, h, w):\n    return torch.ones(1, c, h, w)\n")
+    assert logits_from(file)(3, 4, 5).shape == (1, 3, 4, 5)
+    file.write_text("")
+    with pytest.raises(ValueError, match="has no function realistic_logits"):
+        logits_from(file)
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(suite, "RENDERINGS", ((3, (16, 24), 2, 8.0),))
+    monkeypatch.setattr(whole, "ENGINES", (("torch", "f32"),))
+    monkeypatch.setattr(suite, "STREET", (64, 128))
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", "--only", "render,whole,many", "--repeats", "1", "--photos", "2", "--out", str(out)])
+    assert ended.value.code == 0, capsys.readouterr().err
+    assert "labels that" in capsys.readouterr().out
+    content = json.loads((out / "bench.json").read_text())
+    assert content["threads"] == torch.get_num_threads()
+    render, street, many = content["rows"]
+    assert render["notes"]["labels that differ"] == 0
+    assert set(street["seconds"]) == {"dense eager", "its network alone", "torch"}
+    assert many["notes"]["times network and rendering"] > 0
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", "--only", "speed"])
+    assert ended.value.code == 2
+    assert "must name some of" in capsys.readouterr().err
