@@ -161,6 +161,11 @@ def test_the_command_writes_ids_table_and_overlay(tmp_path: Path, capsys: pytest
     assert command("predict", tmp_path / "cells.png", "--model", "nuclei-lite0", "--out", out, "--score", highest) == 0
     with (out / "cells.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) < len(rows)
+    for options in (["--adaptive"], ["--dense"]):
+        again = tmp_path / options[0]
+        assert command("predict", tmp_path / "cells.png", "--model", "nuclei-lite0", "--out", again, *options) == 0
+        with Image.open(again / "cells.png") as image:
+            assert (np.asarray(image) != ids).mean() < 0.01
     assert command("predict", tmp_path / "cells.png", "--model", "nuclei-lite0", "--out", out, "--explain") == 2
     assert command("predict", tmp_path / "cells.png", "--out", out, "--score", "0.5") == 2
 

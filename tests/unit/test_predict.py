@@ -12,7 +12,7 @@ from torch import Tensor
 from pointrend.data import ImageError
 from pointrend.data.classes import ClassInfo
 from pointrend.models import SemanticOutput
-from pointrend.predict import SemanticPredictor
+from pointrend.predict import Predictor, SemanticPredictor
 from pointrend.results import SemanticResult
 from pointrend.zoo.modelfile import Model, SemanticModel
 
@@ -197,3 +197,20 @@ def test_prediction_needs_no_gradients_and_leaves_evaluation_mode(small_model: M
     dense = predictor.dense(np.zeros((40, 40, 3), np.uint8))
     assert not dense.output.coarse.requires_grad
     assert not predictor.rendered_logits(dense).requires_grad
+
+
+def test_the_reference_is_reachable_and_the_same(small_model: Model, color_image: MakeImage) -> None:
+    assert isinstance(small_model, SemanticModel)
+    image = color_image(70, 90)
+    fast, dense = (Predictor(small_model, dense=dense)(image) for dense in (False, True))
+    assert isinstance(fast, SemanticResult)
+    assert isinstance(dense, SemanticResult)
+    assert (fast.labels != dense.labels).mean() < 0.002  # ties
+
+
+def test_a_network_may_be_compiled_by_torch(small_model: Model, color_image: MakeImage) -> None:
+    predictor = SemanticPredictor(small_model)
+    expected = predictor(color_image(70, 90)).labels
+    predictor.network.compile(backend="eager")  # traced as for a compiler, but not compiled: that takes a minute
+    assert (predictor(color_image(70, 90)).labels != expected).mean() < 0.002
+    assert predictor(color_image(90, 61)).labels.shape == (90, 61)

@@ -74,6 +74,14 @@ def predict(
             "'pointrend calibrate'."
         ),
     ] = "f32",
+    adaptive: Annotated[
+        bool,
+        typer.Option("--adaptive", help="Instances: render small objects no finer than the photo's pixels. Faster."),
+    ] = False,
+    dense: Annotated[
+        bool,
+        typer.Option("--dense", help="Render by the plain reference: the same result, more slowly and in more memory."),
+    ] = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="Also save a picture of how each result was rendered.")
     ] = False,
@@ -116,6 +124,8 @@ def predict(
             least_score=SHOWN_SCORE,
             engine=engine,
             precision=precision,
+            adaptive=adaptive,
+            dense=dense,
             progress=downloading,
         )
         with one_line_errors(code=WRONG_USAGE):
@@ -160,11 +170,13 @@ def make_predictor(
     least_score: float | None = None,
     engine: str = "torch",
     precision: str = "f32",
+    adaptive: bool = False,
+    dense: bool = False,
     progress: Progress | None = None,
 ) -> AnyPredictor:
     """A predictor by a command's options; ends the program with one line, wrong usage or failed, where they are bad.
 
-    `score` was asked for and is refused for semantic models; `least_score` takes its place for instances.
+    `score` and `adaptive` are refused for semantic models; `least_score` takes the place of `score` for instances.
     """
     from pointrend.predict import InstancePredictor, SemanticPredictor
     from pointrend.zoo import InstanceModel
@@ -195,10 +207,13 @@ def make_predictor(
                 steps=steps,
                 score_threshold=least_score if score is None else score,
                 device=device,
+                adaptive=adaptive,
+                dense=dense,
             )
-        if score is not None:
-            raise ValueError(f"--score is for instance models, {loaded.spec.name} labels pixels")
-        return SemanticPredictor(loaded, size=size, num_points=points, steps=steps, device=device)
+        if score is not None or adaptive:
+            wrong = "--score" if score is not None else "--adaptive"
+            raise ValueError(f"{wrong} is for instance models, {loaded.spec.name} labels pixels")
+        return SemanticPredictor(loaded, size=size, num_points=points, steps=steps, device=device, dense=dense)
 
 
 def _predict_all(

@@ -23,7 +23,7 @@ class Predictor:
 
     Args:
         model: from `load_model`.
-        size, num_points, steps, device: see these two. What only one of them takes is given to it directly.
+        size, num_points, steps, device, dense: see these two. What only one of them takes is given to it directly.
 
     Raises:
         ValueError: a setting is out of range, or the device does not exist here.
@@ -37,13 +37,18 @@ class Predictor:
         num_points: int | None = None,
         steps: int | None = None,
         device: torch.device | str | None = None,
+        dense: bool = False,
     ) -> None:
         self.spec = model.spec
         self.task: SemanticPredictor | InstancePredictor
         if isinstance(model, InstanceModel):
-            self.task = InstancePredictor(model, size=size, num_points=num_points, steps=steps, device=device)
+            self.task = InstancePredictor(
+                model, size=size, num_points=num_points, steps=steps, device=device, dense=dense
+            )
         else:
-            self.task = SemanticPredictor(model, size=size, num_points=num_points, steps=steps, device=device)
+            self.task = SemanticPredictor(
+                model, size=size, num_points=num_points, steps=steps, device=device, dense=dense
+            )
 
     @overload  # a str is a sequence of str as well; it is a path
     def __call__(  # type: ignore[overload-overlap]

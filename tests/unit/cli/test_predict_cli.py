@@ -85,6 +85,12 @@ def test_labels_are_right_and_counted(predict: Run, photo: Path, tmp_path: Path)
     assert {c["name"]: c["pixels"] for c in summary["classes"]}["blue"] == (expected == 2).sum()
 
 
+def test_the_reference_writes_the_same(predict: Run, photo: Path, tmp_path: Path) -> None:
+    for out, options in (("fast", []), ("dense", ["--dense"])):
+        assert predict(photo, "--out", tmp_path / out, *options)[0] == 0
+    assert (tmp_path / "fast" / "photo.png").read_bytes() == (tmp_path / "dense" / "photo.png").read_bytes()
+
+
 def test_bad_files_get_a_line_each_and_the_rest_is_done(predict: Run, photo: Path, tmp_path: Path) -> None:
     bad = [tmp_path / "no.jpg", tmp_path / "empty.png", tmp_path / "text.jpg", tmp_path / "cut.png"]
     bad[1].touch()
@@ -255,6 +261,8 @@ def test_explain_writes_a_picture_more(
         (["a.jpg", "--size", "8"], "size must be at least 32"),
         (["a.jpg", "--points", "0"], "num_points must be at least 1"),
         (["a.jpg", "--steps", "99"], "steps must be 0 to 8"),
+        (["a.jpg", "--adaptive"], "--adaptive is for instance models"),
+        (["a.jpg", "--score", "0.5"], "--score is for instance models"),
         (["a.jpg", "--device", "toaster"], "'toaster' is not a device"),
         (["a.jpg", "--device", "cuda:99"], "'cuda:99' is not available here"),
     ],
