@@ -58,7 +58,7 @@ def draw_instances(
     *,
     alpha: float = 0.35,
 ) -> Image.Image:
-    """The photograph with every object outlined in a colour of its own, and tinted where there are several classes.
+    """The photograph with every object outlined in a colour of its own, and of several classes tinted by its class.
 
     The picture is not scaled: its pixels are the upper left (H, W) of the result. Of one class, as nuclei are, objects
     are only outlined, so that the photograph stays to be judged; of several, a legend counts them.
@@ -82,7 +82,8 @@ def draw_instances(
         color = palette[index % len(palette)]
         part = picture[top:bottom, left:right]
         if several:
-            part[inside] = ((1 - alpha) * part[inside] + alpha * color).astype(np.uint8)
+            tint = np.array(classes[class_ids[index]].color)
+            part[inside] = ((1 - alpha) * part[inside] + alpha * tint).astype(np.uint8)
         part[inside & _near_outside(inside, width)] = color
     result = Image.fromarray(picture)
     if not several:

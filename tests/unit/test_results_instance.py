@@ -216,3 +216,7 @@ def test_outlines_lie_on_the_object_and_change_nothing_else() -> None:
     legend = draw_instances(found.image, crops, [0], CLASSES)
     assert legend.size[0] >= SIZE[1]
     assert legend.size[1] > SIZE[0]
+    # Of several, the tint is the one that the legend shows.
+    of_class = [np.asarray(draw_instances(found.image, crops, [i], CLASSES, alpha=1.0)) for i in (0, 1)]
+    assert of_class[0][20, 20].tolist() == [250, 10, 20]
+    assert of_class[1][20, 20].tolist() == [9, 200, 7]
