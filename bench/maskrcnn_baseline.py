@@ -14,12 +14,12 @@ from __future__ import annotations
 import json
 import sys
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from pycocotools import mask as rle_masks
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
@@ -34,6 +34,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from pointrend.data.images import read_image
 from pointrend.data.instance_layouts import find_instance_samples
 from pointrend.data.instances import InstanceBatch, InstanceTargets
+from pointrend.data.segmentations import mask_to_rle
 from pointrend.evaluate.instance import limits
 from pointrend.evaluate.truth import ground_truth
 from pointrend.inputs import network_input
@@ -41,6 +42,7 @@ from pointrend.metrics.coco import InstanceMetrics
 from pointrend.metrics.instance_f1 import mean_f1
 from pointrend.metrics.instances import ImageInstances
 from pointrend.models import Backbone
+from pointrend.results.masks import LazyMasks
 from pointrend.train.instance import InstanceTask
 from pointrend.train.loop import LAST_MODEL, RESUME_FILE, train
 from pointrend.train.memory import keep_freed_memory
@@ -161,26 +163,26 @@ class BaselineTask(InstanceTask):
 
 
 @torch.inference_mode()
-def predicted(network: Baseline, recipe: InstanceRecipe, pixels: np.ndarray, image_id: int) -> ImageInstances:
-    """The instances of an image, pasted by torchvision's function."""
+def predicted(
+    network: Baseline, recipe: InstanceRecipe, pixels: np.ndarray, image_id: int
+) -> tuple[ImageInstances, ImageInstances]:
+    """The instances of an image, pasted by torchvision's function, which rounds boxes to whole pixels; and by ours."""
     made = network_input(pixels, input=recipe.input, test=recipe.test)
     (found,), _ = network(made.tensor, [made.valid])
     height, width = pixels.shape[:2]
     factor = torch.tensor((width / made.valid[1], height / made.valid[0])).repeat(2)
     boxes = found["boxes"] * factor
     masks = paste_masks_in_image(found["masks"], boxes, (height, width))[:, 0] >= 0.5
-    rles = []
-    for mask in masks.numpy():
-        rle = rle_masks.encode(np.asfortranarray(mask.astype(np.uint8)))
-        rles.append({"size": list(rle["size"]), "counts": rle["counts"].decode()})
-    return ImageInstances(
+    own = LazyMasks(found["masks"][:, 0].numpy(), boxes.numpy(), (height, width), paste="area")
+    instances = ImageInstances(
         image_id=image_id,
         size=(height, width),
         boxes=boxes.numpy(),
         classes=found["labels"].numpy() - 1,
-        masks=rles,
+        masks=[mask_to_rle(mask) for mask in masks.numpy()],
         scores=found["scores"].numpy(),
     )
+    return instances, replace(instances, masks=[own.rle(index) for index in range(len(own))])
 
 
 def main() -> None:
@@ -201,16 +203,21 @@ def main() -> None:
     network.eval()
     samples = find_instance_samples(data, layout=recipe.data.layout, split="val")
     most = limits(recipe.test.max_detections)
-    metrics = InstanceMetrics(1, max_detections=most)
-    predictions, truths = [], []
+    rows = {name: InstanceMetrics(1, max_detections=most) for name in ("torchvision", "pasted by area")}
+    predictions: dict[str, list[ImageInstances]] = {name: [] for name in rows}
+    truths = []
     for index, sample in enumerate(samples.samples):
         pixels = read_image(sample.image)
         truths.append(ground_truth(sample, index, (pixels.shape[0], pixels.shape[1])))
-        predictions.append(predicted(network, recipe, pixels, index))
-        metrics.update(predictions[-1], truths[-1])
+        for name, found in zip(rows, predicted(network, recipe, pixels, index), strict=True):
+            predictions[name].append(found)
+            rows[name].update(found, truths[-1])
         print(f"\r{index + 1}/{len(samples.samples)}", end="", file=sys.stderr)
     print(file=sys.stderr)
-    scores = {**metrics.compute().to_dict(["nucleus"]), "f1": mean_f1(predictions, truths).to_dict()}
+    scores = {
+        name: {**metrics.compute().to_dict(["nucleus"]), "f1": mean_f1(predictions[name], truths).to_dict()}
+        for name, metrics in rows.items()
+    }
     (out / "scores.json").write_text(json.dumps(scores, indent=1) + "\n")
     print(json.dumps(scores, indent=1))
 
