@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,10 +29,7 @@ def openvino_maps(model: Model, precision: Precision) -> Maps:
     Raises:
         EngineError: openvino is not installed, or for int8 there was no calibration.
     """
-    try:
-        import openvino
-    except ImportError as error:
-        raise not_installed("openvino", "openvino") from error
+    core = _core()
     folder = _int8_folder(model) if precision == "int8" else _converted(model)
     if not (folder / FILE).is_file():
         name = model.spec.name
@@ -40,7 +39,7 @@ def openvino_maps(model: Model, precision: Precision) -> Maps:
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
     }
-    compiled = openvino.Core().compile_model(str(folder / FILE), "CPU", settings)
+    compiled = core.compile_model(str(folder / FILE), "CPU", settings)
 
     def maps(images: Tensor) -> list[Tensor]:
         # A request of its own, because the maps lie in its memory.
@@ -61,7 +60,7 @@ def quantize(model: Model, images: Iterable[Tensor]) -> None:
     except ImportError as error:
         raise not_installed("nncf", "int8") from error
     nncf.set_log_level(logging.ERROR)
-    converted = openvino.Core().read_model(str(_converted(model) / FILE))
+    converted = _core().read_model(str(_converted(model) / FILE))
     with redirect_stdout(sys.stderr):  # its progress bars
         quantized = nncf.quantize(converted, nncf.Dataset(_Pixels(images)), subset_size=sum(1 for _ in images))
 
@@ -69,6 +68,21 @@ def quantize(model: Model, images: Iterable[Tensor]) -> None:
         openvino.save_model(quantized, str(folder / FILE), compress_to_fp16=False)
 
     write_folder(_int8_folder(model), write, replace=True)
+
+
+@functools.cache
+def _core() -> Any:
+    """The one core of this process, which never goes away.
+
+    Each gives the thread a signal stack of its own, and gives back the one before when it goes. Several that go in
+    another order leave a stack that is no longer there, and the next signal (a child process that ends, Ctrl-C) ends
+    the program.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise not_installed("openvino", "openvino") from error
+    return openvino.Core()
 
 
 class _Pixels:
