@@ -13,7 +13,7 @@ import torch
 from pointrend.bench import suite, whole
 from pointrend.bench.dense import dense_labels, dense_masks
 from pointrend.bench.inputs import boxes_of_photographs, logits_from, photo, piecewise_smooth_logits
-from pointrend.bench.measure import Spread, interleaved, peak_bytes, ratios
+from pointrend.bench.measure import Spread, interleaved, ratios
 from pointrend.bench.rows import mean_pasted_iou, scene, sparse
 from pointrend.cli import main
 from pointrend.core import sample_points, subdivide
