@@ -12,6 +12,7 @@ from PIL import Image
 from pointrend.data.classes import ClassInfo
 from pointrend.data.images import read_labels
 from pointrend.results import SemanticResult, is_ours
+from pointrend.results.files import save_png
 
 CLASSES = (
     ClassInfo("background", (0, 0, 0)),
@@ -110,17 +111,31 @@ def test_a_failure_leaves_no_part_and_keeps_what_was_there(tmp_path: Path, monke
     labels = result.save(tmp_path)[0]
     before = labels.read_bytes()
 
-    def fail(self: Image.Image, target: Path, **settings: object) -> None:
-        target.write_bytes(b"\x89PNG half a file")
+    write_bytes = Path.write_bytes
+
+    def fail(self: Path, content: bytes) -> int:
+        write_bytes(self, content[:9])
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(Image.Image, "save", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(OSError, match="No space left"):
         result.save(tmp_path)
     with pytest.raises(OSError, match="No space left"):
         result.save(tmp_path, stem="other")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["image.json", "image.png", "image_overlay.png"]
     assert labels.read_bytes() == before
+
+
+def test_pictures_are_whole_and_say_whose_they_are(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (37, 53, 3), np.uint8)
+    ids = np.arange(37 * 53, dtype=np.uint16).reshape(37, 53)
+    for name, picture in (("photo", Image.fromarray(pixels)), ("ids", Image.fromarray(ids))):
+        save_png(picture, tmp_path / f"{name}.png")
+        with Image.open(tmp_path / f"{name}.png") as image:
+            image.load()  # checks the sums of all parts
+            assert image.info["Software"] == "pointrend"
+            assert np.array_equal(np.asarray(image), np.asarray(picture))
+        assert is_ours(tmp_path / f"{name}.png")
 
 
 def test_files_of_others_are_not_ours(tmp_path: Path) -> None:
