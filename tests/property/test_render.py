@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pointrend.core import labels_of, sample_points, subdivide, uncertainty, write_points
+from pointrend.core import cells, labels_of, sample_points, subdivide, uncertainty, write_points
 from pointrend.core import render as render_module
 from pointrend.core.render import Resize, render_labels, renderings
 
@@ -144,6 +144,7 @@ def test_it_is_the_dense_loop(data: st.DataObject, dense_share: int, kind: str, 
         patch.setattr(render_module, "DENSE_SHARE", dense_share)
         # Small portions and little memory, so that both run out.
         patch.setattr(render_module, "CHUNK", data.draw(st.sampled_from((32, 512, 2**16))))
+        patch.setattr(cells, "BLOCK", data.draw(st.sampled_from((1, 20, 2**16))))
         patch.setattr(render_module, "KNOWN_BYTES", data.draw(st.sampled_from((0, 2000, 2**27))))
         check(make_logits(kind, classes, size, seed), classes, num_points, steps, resizes, seed)
 

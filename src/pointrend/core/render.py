@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pointrend.core.cells import mixed_cells, repeated, smallest_in_cells, spread
 from pointrend.core.grids import Axis, Dense, Grid, Rows, best_two, bilinear_axis, corner_slots, interpolated
 from pointrend.core.points import pixel_centers
 from pointrend.core.subdivision import PointPredictor
@@ -242,8 +243,8 @@ class _Step:
         self._before, self._rows, self._columns = before, rows, columns
         height, width = crop or before.size
         labels = before.labels[:height, :width]
-        self._mixed = _mixed_cells(labels)
-        bound = None if before.bound is None else _smallest_in_cells(before.bound[:height, :width])
+        self._mixed = mixed_cells(labels)
+        bound = None if before.bound is None else smallest_in_cells(before.bound[:height, :width])
         size = (len(rows.lower), len(columns.lower))
         assert before.rows is not None
         classes = before.rows.data.shape[1]
@@ -258,8 +259,8 @@ class _Step:
             )
             if remembered
             else None,
-            labels=_repeated(labels) if crop is None else _spread(labels, rows, columns),
-            bound=_spread(bound, rows, columns) if bounded and bound is not None else None,
+            labels=repeated(labels) if crop is None else spread(labels, rows, columns),
+            bound=spread(bound, rows, columns) if bounded and bound is not None else None,
         )
         self._bound = bound if bound is None else bound.masked_fill_(self._mixed, torch.inf)
 
@@ -359,39 +360,3 @@ def _whole(before: Grid, rows: Axis, columns: Axis) -> Grid:
     data = interpolated(before, rows, columns, torch.arange(size[0] * size[1], device=before.labels.device))
     labels, margins = best_two(data)
     return Grid(size, Dense(data), labels.to(before.labels.dtype).view(size), margins.view(size))
-
-
-def _mixed_cells(labels: Tensor) -> Tensor:
-    """(H, W) bool: of the cell whose upper left corner each place is, whether the corners differ."""
-    mixed = torch.zeros_like(labels, dtype=torch.bool)
-    across, down = labels[:, 1:] != labels[:, :-1], labels[1:] != labels[:-1]
-    mixed[:, :-1] = across
-    mixed[:-1, :-1] |= across[1:]
-    mixed[:-1] |= down
-    mixed[:-1, :-1] |= down[:, 1:]
-    return mixed
-
-
-def _smallest_in_cells(bound: Tensor) -> Tensor:
-    """(H, W): the smallest of the four corners of each cell."""
-    across = bound.clone()
-    torch.minimum(bound[:, :-1], bound[:, 1:], out=across[:, :-1])
-    smallest = across.clone()
-    torch.minimum(across[:-1], across[1:], out=smallest[:-1])
-    return smallest
-
-
-def _spread(cells: Tensor, rows: Axis, columns: Axis) -> Tensor:
-    """A value of each cell, or of its upper left corner, at all of its places."""
-    return cells.index_select(1, columns.lower).index_select(0, rows.lower)
-
-
-def _repeated(labels: Tensor) -> Tensor:
-    """Each label (H, W) at 2 x 2 places: where a cell is not mixed, any of its corners will do."""
-    height, width = labels.shape
-    if labels.dtype == torch.uint8:  # a byte twice is a number of 16 bits: a pass over whole registers
-        labels = labels.to(torch.int16).mul_(257).view(torch.uint8)
-    else:
-        labels = labels.unsqueeze(2).expand(-1, -1, 2)
-    # Not reshape, which gives one place of memory for all of a 1 x 1 grid's.
-    return labels.reshape(height, 1, 2 * width).expand(-1, 2, -1).contiguous().view(2 * height, 2 * width)
