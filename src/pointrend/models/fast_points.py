@@ -153,7 +153,7 @@ class FastPoints:
         sizes = {coarse.size, *(layer.size for layer in layers), *(maps.size for maps in others)}
         places = {size: bilinear_rows(size, points, padding=self._padding) for size in sizes}
         slots = [layer.slots(places[layer.size][0]) for layer in layers]
-        rest = _Rest(self._others, self._num_classes, points)
+        rest = _Rest(self._others, points)
         parts = [points.new_zeros((0, self._num_classes), dtype=torch.float32)]
         for start in range(0, len(points), PORTION):
             some = slice(start, start + PORTION)
@@ -175,8 +175,8 @@ class FastPoints:
 class _Rest:
     """The layers after the first."""
 
-    def __init__(self, weights: Sequence[Tensor], num_classes: int, like: Tensor) -> None:
-        self._weights, self._num_classes = weights, num_classes
+    def __init__(self, weights: Sequence[Tensor], like: Tensor) -> None:
+        self._weights = weights
         # A layer reads one of them and writes into the other's first columns; the last column stays 1.
         self._buffers = [like.new_ones((PORTION, len(w)), dtype=torch.float32) for w in list(weights[-1:]) * 2]
 
