@@ -22,9 +22,7 @@ class Axis:
     """How the places along one axis read those of the grid before: PyTorch's rule, in float32 as there."""
 
     lower: Tensor
-    """(n,) int64, the first of the two that each place reads."""
-    upper: Tensor
-    """(n,) int64, the second; at the end the same as the first."""
+    """(n,) int64, the first of the two that each place reads; the second is the next, at the end the same."""
     weight: Tensor
     """(n,) float32, of the second."""
     first: Tensor
@@ -41,7 +39,7 @@ def bilinear_axis(before: int, now: int, device: torch.device, *, doubled: bool 
     lower = at.long().clamp(max=before - 1)
     weight = (at - lower).clamp(0, 1)
     count = torch.bincount(lower, minlength=before)
-    return Axis(lower, (lower + 1).clamp(max=before - 1), weight, count.cumsum(0) - count, count)
+    return Axis(lower, weight, count.cumsum(0) - count, count)
 
 
 class Rows:
