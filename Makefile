@@ -40,7 +40,7 @@ lint: $(VENV)/.installed-dev ## check style and types
 	$(BIN)/mypy --strict src
 
 bench: $(VENV)/.installed-dev ## measure rendering beside the dense way of others, into bench-out/
-	$(BIN)/pointrend bench $(BENCH_INPUTS)
+	$(BIN)/python -m benchmarks $(BENCH_INPUTS)
 
 $(VENV)/.installed-%: pyproject.toml | $(BIN)/pip
 	@echo "Installing pointrend and its '$*' extra into $(VENV), once. PyTorch alone can be several GB: this may take several minutes."

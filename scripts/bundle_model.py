@@ -10,27 +10,19 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from pointrend.zoo.modelfile import SemanticModel, read_model, read_spec, save_model
+from pointrend.zoo import read_model, read_spec, save_model
 
 WEIGHTS = Path(__file__).parent.parent / "src" / "pointrend" / "weights"
 
 
-def _semantic(row: dict[str, Any]) -> dict[str, float]:
-    return {key: round(row[key], 2) for key in ("miou", "boundary_iou", "boundary_f")}
-
-
-def _instance(row: dict[str, Any]) -> dict[str, float]:
-    values = {
-        "mask_ap": row["mask"]["ap"],
-        "mask_ap50": row["mask"]["ap50"],
-        "boundary_ap": row["boundary"]["ap"],
-        "mean_f1": row["f1"]["mean_f1"],
-    }
-    return {key: round(value, 2) for key, value in values.items()}
+SCORES = {
+    "semantic": ("miou", "boundary_iou", "boundary_f"),
+    "instance": ("mask_ap", "mask_ap50", "boundary_ap", "mean_f1"),
+}
+"""The numbers that the file states, by the model's task."""
 
 
 def main() -> None:
@@ -45,11 +37,13 @@ def main() -> None:
     model = read_model(arguments.model)
     rows = json.loads(arguments.scores.read_text())["rows"]
     *_, last = rows
-    values = _semantic if isinstance(model, SemanticModel) else _instance
-    scores = {**values(rows[last]), **{f"coarse_{key}": value for key, value in values(rows["coarse"]).items()}}
-    spec = model.spec.model_copy(update={"data": arguments.data, "licence": arguments.licence, "scores": scores})
+    names = SCORES[model.spec.task]
+    scores = {name: round(rows[last][name], 2) for name in names}
+    scores |= {f"coarse_{name}": round(rows["coarse"][name], 2) for name in names}
+    changes = {"data": arguments.data, "licence": arguments.licence, "scores": scores}
+    model.spec = spec = model.spec.model_copy(update=changes)
     path = arguments.out / f"{spec.name}.safetensors"
-    save_model(path, model.network.state_dict(), spec, dtype=torch.float16)
+    save_model(model, path, dtype=torch.float16)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {read_spec(path).scores}")
 
 

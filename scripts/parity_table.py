@@ -16,10 +16,11 @@ from types import ModuleType
 
 import torch
 
-from pointrend.verify import Check, read_reference, verify
+from pointrend.references import Check
+from pointrend.verify import read_reference, verify
+from pointrend.zoo import Model
 from pointrend.zoo.convert import to_model
 from pointrend.zoo.manifest import PUBLISHED
-from pointrend.zoo.modelfile import Model
 
 COLUMNS = {
     "semantic": ("c2", "c5", "p2", "coarse", "logits"),
@@ -59,13 +60,13 @@ def main() -> None:
             checks = {check.name: check for check in verify(model(name), read_reference(path))}
             cells = [_cell(checks[c]) if c in checks else "" for c in columns]
             last = checks["logits" if task == "semantic" else "mask_probs"]
-            print(f"| {path.stem} | {' | '.join(cells)} | {100 * last.share:.2f} % |", flush=True)
+            print(f"| {path.stem} | {' | '.join(cells)} | {100 * last.ratio:.2f} % |", flush=True)
         print()
 
 
 def _cell(check: Check) -> str:
     if check.counted == "unmatched":
-        return f"{100 * (1 - check.share):.0f} % matched"
+        return f"{100 * (1 - check.ratio):.0f} % matched"
     return f"{check.difference:.1e}"
 
 

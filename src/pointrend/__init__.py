@@ -6,51 +6,49 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pointrend.models import InstancePointRend as InstancePointRend
-    from pointrend.models import SemanticPointRend as SemanticPointRend
-    from pointrend.models import attach_pointrend as attach_pointrend
-    from pointrend.models import instance_pointrend as instance_pointrend
-    from pointrend.models import semantic_pointrend as semantic_pointrend
-    from pointrend.predict import InstancePredictor as InstancePredictor
-    from pointrend.predict import Predictor as Predictor
-    from pointrend.predict import SemanticPredictor as SemanticPredictor
-    from pointrend.results import InstanceResult as InstanceResult
-    from pointrend.results import SemanticResult as SemanticResult
-    from pointrend.zoo import list_models as list_models
-    from pointrend.zoo import load_model as load_model
+    from pointrend.errors import PointRendError
+    from pointrend.evaluation import Evaluation, evaluate
+    from pointrend.models import (
+        InstancePointRend,
+        SemanticPointRend,
+        attach,
+        instance_pointrend,
+        semantic_pointrend,
+    )
+    from pointrend.results import InstanceResult, SemanticResult
+    from pointrend.training import train
+    from pointrend.zoo import Model, list_models, load_model, save_model
 
     __version__: str
 
-# Imported when first asked for (PEP 562): torch takes seconds, and `pointrend --help` does not need it.
-_HOMES = {
-    "InstancePointRend": "pointrend.models",
-    "InstancePredictor": "pointrend.predict",
-    "InstanceResult": "pointrend.results",
-    "Predictor": "pointrend.predict",
-    "SemanticPointRend": "pointrend.models",
-    "SemanticPredictor": "pointrend.predict",
-    "SemanticResult": "pointrend.results",
-    "attach_pointrend": "pointrend.models",
-    "instance_pointrend": "pointrend.models",
-    "list_models": "pointrend.zoo",
-    "load_model": "pointrend.zoo",
-    "semantic_pointrend": "pointrend.models",
+# Imported on first use (PEP 562): torch takes seconds, and `pointrend --help` does not need it.
+_NAMES = {
+    "errors": ("PointRendError",),
+    "evaluation": ("Evaluation", "evaluate"),
+    "models": ("InstancePointRend", "SemanticPointRend", "attach", "instance_pointrend", "semantic_pointrend"),
+    "results": ("InstanceResult", "SemanticResult"),
+    "training": ("train",),
+    "zoo": ("Model", "list_models", "load_model", "save_model"),
 }
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
+    "Evaluation",
     "InstancePointRend",
-    "InstancePredictor",
     "InstanceResult",
-    "Predictor",
+    "Model",
+    "PointRendError",
     "SemanticPointRend",
-    "SemanticPredictor",
     "SemanticResult",
     "__version__",
-    "attach_pointrend",
+    "attach",
+    "evaluate",
     "instance_pointrend",
     "list_models",
     "load_model",
+    "save_model",
     "semantic_pointrend",
+    "train",
 ]
 
 
@@ -59,9 +57,9 @@ def __getattr__(name: str) -> object:
         from importlib.metadata import version
 
         return version("pointrend")
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    value = getattr(import_module(f"pointrend.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
 

@@ -1,4 +1,4 @@
-"""The paper's picture of a prediction (its figures 1 and 4): where the points fell, and what they changed."""
+"""An image of how a prediction was rendered (as figures 1 and 4 of the paper): the points, and their effect."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from torch import Tensor
 
 from pointrend.core import SubdivisionStep, labels_of, uncertainty
 from pointrend.files import atomic_path
-from pointrend.predict import Dense, SemanticPredictor
+from pointrend.inputs import Frame
+from pointrend.models import SemanticOutput
+from pointrend.predict import Encoded, SemanticPredictor
 from pointrend.results import SOFTWARE, SemanticResult
 from pointrend.viz import is_background
 
@@ -22,17 +24,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WINDOW_SHARE = 0.22
-"""The window's edge as a share of the image's shortest edge ..."""
+WINDOW_RATIO = 0.22
+"""Ratio of the window's edge to the image's shortest edge."""
 WINDOW_CELLS = 16
-"""... but at least so many coarse cells: fewer show nothing."""
+"""Minimum edge of the window, in coarse cells."""
 PANEL_INCHES = 4.6
 POINT_COLOR = "#ffee00"
 
 
 @dataclass(frozen=True)
 class Window:
-    """A part of the network's input, in its pixels: x from `left` to `right`, y from `top` to `bottom`."""
+    """A rectangle of the network's input, in pixels."""
 
     left: float
     top: float
@@ -42,18 +44,18 @@ class Window:
 
 @dataclass(frozen=True)
 class Rendering:
-    """A prediction with all that happened on the way."""
+    """A prediction with all steps of its rendering."""
 
-    dense: Dense
+    encoded: Encoded[SemanticOutput]
     steps: tuple[SubdivisionStep, ...]
     coarse_labels: np.ndarray
-    """(H, W), the coarse logits upsampled bilinearly."""
+    """(H, W) labels of the coarse logits, upsampled bilinearly."""
     labels: np.ndarray
-    """(H, W), the result."""
+    """(H, W) final labels."""
 
 
 def predict_and_keep(predictor: SemanticPredictor, pixels: np.ndarray, path: Path) -> tuple[SemanticResult, Rendering]:
-    """What `predictor.predict` gives, by the dense reference, and the rendering it came from, which `explain` takes."""
+    """Predict by the reference renderer, and return the result and the rendering for `explain`."""
     rendering = render(predictor, pixels)
     return predictor.result(torch.from_numpy(rendering.labels), pixels, path), rendering
 
@@ -61,44 +63,44 @@ def predict_and_keep(predictor: SemanticPredictor, pixels: np.ndarray, path: Pat
 def save_explanation(
     predictor: SemanticPredictor, pixels: np.ndarray, path: Path, *, rendering: Rendering | None = None
 ) -> None:
-    """Draw `explain(predictor, pixels, rendering=rendering)` to a PNG, atomically."""
+    """Save the figure of `explain` as a PNG, atomically."""
     figure = explain(predictor, pixels, rendering=rendering)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": SOFTWARE})
 
 
 def explain(predictor: SemanticPredictor, pixels: np.ndarray, *, rendering: Rendering | None = None) -> Figure:
-    """A matplotlib figure of how an image was rendered, zoomed into the window where rendering changed most.
+    """Return a matplotlib figure of how an image was rendered, zoomed into the window that rendering changed most.
 
-    Panels: the photograph with the window marked; the coarse labels, cell by cell; for each step the upsampled labels
-    and the points that were predicted anew; the uncertainty that chose the last ones; the result.
+    Panels: the image with the window; the coarse labels; for each step the upsampled labels and the points that were
+    predicted; the uncertainty by which the last points were chosen; the result.
 
     Args:
-        predictor: its settings are used.
+        predictor: the model with its settings.
         pixels: (H, W, 3) uint8 RGB.
-        rendering: of `pixels` by `predictor`, if it is there already.
+        rendering: of `pixels` by `predictor`; None renders first.
     """
     from matplotlib.figure import Figure
 
     rendering = rendering or render(predictor, pixels)
-    dense, coarse = rendering.dense, rendering.dense.output.coarse
+    frame, coarse = rendering.encoded.frame, rendering.encoded.output.coarse
     columns = math.ceil((len(rendering.steps) + 4) / 2)
     figure = Figure(dpi=130, layout="constrained")
     axes = iter(figure.subplots(2, columns, squeeze=False).flat)
-    painter = _Painter(predictor, pixels, dense, choose_window(rendering))
+    painter = _Painter(predictor, pixels, frame, choose_window(rendering))
 
-    painter.whole(next(axes), title="the photograph")
-    painter.labels(next(axes), _grid_labels(coarse), dense.padded, title=f"coarse prediction, {_size(coarse)}")
-    before, doubt = coarse, uncertainty(coarse, dim=1)
+    painter.whole(next(axes), title="the image")
+    painter.labels(next(axes), _grid_labels(coarse), frame.padded, title=f"coarse prediction, {_size(coarse)}")
+    logits, doubt = coarse, uncertainty(coarse, dim=1)
     for number, step in enumerate(rendering.steps, start=1):
-        upsampled = F.interpolate(before.float(), size=step.logits.shape[2:], mode="bilinear", align_corners=False)
+        upsampled = F.interpolate(logits.float(), size=step.logits.shape[2:], mode="bilinear", align_corners=False)
         title = f"step {number}: {step.points.shape[1]} points on {_size(upsampled)}"
         panel = next(axes)
-        painter.labels(panel, _grid_labels(upsampled), dense.padded, title=title)
+        painter.labels(panel, _grid_labels(upsampled), frame.padded, title=title)
         painter.points(panel, step)
-        before, doubt = step.logits, step.uncertainty
+        logits, doubt = step.logits, step.uncertainty
     painter.uncertainty(next(axes), doubt, title="uncertainty: second best / best class")
-    painter.labels(next(axes), rendering.labels, dense.valid, title=f"result, {dense.size[0]} x {dense.size[1]}")
+    painter.labels(next(axes), rendering.labels, frame.valid, title=f"result, {frame.size[0]} x {frame.size[1]}")
     for unused in axes:
         unused.remove()
     legend_rows = painter.legend(figure, columns=2 * columns)
@@ -107,33 +109,30 @@ def explain(predictor: SemanticPredictor, pixels: np.ndarray, *, rendering: Rend
 
 
 def render(predictor: SemanticPredictor, pixels: np.ndarray) -> Rendering:
-    """Predict, and keep the steps."""
-    dense = predictor.dense(pixels)
-    steps = tuple(predictor.subdivision_steps(dense))
-    last = steps[-1].logits if steps else dense.output.coarse
+    """Predict by the reference renderer, and return all steps."""
+    encoded = predictor.encode(pixels)
+    steps = tuple(predictor.subdivision_steps(encoded))
+    last = steps[-1].logits if steps else encoded.output.coarse
     return Rendering(
-        dense=dense,
+        encoded=encoded,
         steps=steps,
-        coarse_labels=predictor.coarse_labels(dense).cpu().numpy(),
-        labels=predictor.image_labels(last, dense).cpu().numpy(),
+        coarse_labels=predictor.coarse_labels(encoded).cpu().numpy(),
+        labels=predictor.image_labels(last, encoded).cpu().numpy(),
     )
 
 
 def choose_window(rendering: Rendering) -> Window:
-    """The square window where rendering changed most at coarse boundaries; where nothing changed, with most points.
+    """Choose the square window with most changed labels at coarse boundaries; if there are none, with most points.
 
-    It lies inside of the image and is as large as `WINDOW_SHARE` and `WINDOW_CELLS` say; a smaller image is taken
-    whole.
+    It lies within the image, with the size of `WINDOW_RATIO` and `WINDOW_CELLS`, or that of a smaller image.
     """
-    height, width = rendering.dense.valid
-    edge = max(WINDOW_SHARE * min(height, width), WINDOW_CELLS * 4)
+    height, width = rendering.encoded.frame.valid
+    edge = max(WINDOW_RATIO * min(height, width), WINDOW_CELLS * 4)
     changed = torch.from_numpy(rendering.coarse_labels != rendering.labels).float()[None, None]
-    # One value an input pixel is plenty to choose a place.
-    interest = F.adaptive_avg_pool2d(changed, (height, width)) * _coarse_boundary(
-        rendering.coarse_labels, (height, width)
-    )
+    changed = F.adaptive_avg_pool2d(changed, (height, width))
+    interest = changed * _coarse_boundary(rendering.coarse_labels, (height, width))
     if rendering.steps:
-        interest = interest + 1e-3 * _point_map(rendering.steps[-1], rendering.dense)
+        interest = interest + 1e-3 * _point_map(rendering.steps[-1], rendering.encoded.frame)
     box = (min(height, round(edge)), min(width, round(edge)))
     sums = F.avg_pool2d(interest, box, stride=1)[0, 0]
     if float(sums.max()) == 0:
@@ -144,7 +143,7 @@ def choose_window(rendering: Rendering) -> Window:
 
 
 def _coarse_boundary(labels: np.ndarray, size: tuple[int, int]) -> Tensor:
-    """(1, 1, h, w): 1 less than two coarse cells from where coarse labels (H, W) change, else 0."""
+    """Return (1, 1, h, w): 1 within two coarse cells of a boundary of coarse labels (H, W), else 0."""
     coarse = torch.from_numpy(labels).float()[None, None]
     coarse = F.interpolate(coarse, size=size, mode="nearest")
     largest = F.max_pool2d(coarse, kernel_size=15, stride=1, padding=7)
@@ -152,12 +151,12 @@ def _coarse_boundary(labels: np.ndarray, size: tuple[int, int]) -> Tensor:
     return (largest != smallest).float()
 
 
-def _point_map(step: SubdivisionStep, dense: Dense) -> Tensor:
-    """(1, 1, h, w): how many of a step's points fell into each input pixel of the image."""
-    height, width = dense.padded
+def _point_map(step: SubdivisionStep, frame: Frame) -> Tensor:
+    """Return (1, 1, h, w): the number of a step's points in each input pixel of the image."""
+    height, width = frame.padded
     x, y = (step.points[0].cpu() * torch.tensor([width, height])).long().unbind(1)
     counts = torch.bincount(y.clamp(max=height - 1) * width + x.clamp(max=width - 1), minlength=height * width)
-    return counts.view(1, 1, height, width)[:, :, : dense.valid[0], : dense.valid[1]].float()
+    return counts.view(1, 1, height, width)[:, :, : frame.valid[0], : frame.valid[1]].float()
 
 
 def _grid_labels(logits: Tensor) -> np.ndarray:
@@ -170,20 +169,20 @@ def _size(maps: Tensor) -> str:
 
 
 class _Painter:
-    """Draws maps of different resolution in one frame: pixels of the network's input."""
+    """A painter of maps of different resolution in one frame, the pixels of the network's input."""
 
-    def __init__(self, predictor: SemanticPredictor, pixels: np.ndarray, dense: Dense, window: Window) -> None:
+    def __init__(self, predictor: SemanticPredictor, pixels: np.ndarray, frame: Frame, window: Window) -> None:
         self.classes = predictor.spec.classes
         self.pixels = pixels
-        self.dense = dense
+        self.frame = frame
         self.window = window
         self.seen: set[int] = set()
 
     def whole(self, axes: Axes, *, title: str) -> None:
         from matplotlib.patches import Rectangle
 
-        height, width = self.dense.valid
-        # A screen shows no more than this of a large photograph.
+        height, width = self.frame.valid
+        # A large image needs no more than screen resolution.
         stride = max(1, max(self.pixels.shape[:2]) // 1200)
         axes.imshow(self.pixels[::stride, ::stride], extent=(0, width, height, 0), aspect="equal")
         corner = (self.window.left, self.window.top)
@@ -193,8 +192,8 @@ class _Painter:
         _bare(axes, title)
 
     def labels(self, axes: Axes, labels: np.ndarray, frame: tuple[int, int], *, title: str) -> None:
-        """Labels (h, w) that cover `frame` (H, W) of the input, as sharp squares on the photograph."""
-        part, extent = self._part(self.pixels, self.dense.valid)
+        """Draw labels (h, w) that cover `frame` (H, W) of the input, as sharp squares over the image."""
+        part, extent = self._part(self.pixels, self.frame.valid)
         axes.imshow(part, extent=extent, interpolation="nearest")
         part, extent = self._part(labels, frame)
         self.seen.update(int(i) for i in np.unique(part))
@@ -202,7 +201,7 @@ class _Painter:
         self._zoom(axes, title)
 
     def points(self, axes: Axes, step: SubdivisionStep) -> None:
-        height, width = self.dense.padded
+        height, width = self.frame.padded
         points = step.points[0].cpu().numpy() * (width, height)
         window = self.window
         inside = (
@@ -219,22 +218,20 @@ class _Painter:
         axes.scatter(x, y, s=diameter**2, c=POINT_COLOR, edgecolors="black", linewidths=edge)
 
     def uncertainty(self, axes: Axes, values: Tensor, *, title: str) -> None:
-        """`values` (1, h, w): the negative margin of logits, whose exponential is the ratio of probabilities."""
-        part, extent = self._part(values[0].float().exp().cpu().numpy(), self.dense.padded)
+        """Draw the ratio of the two best probabilities from `values` (1, h, w), the negative margins of logits."""
+        part, extent = self._part(values[0].float().exp().cpu().numpy(), self.frame.padded)
         axes.imshow(part, extent=extent, interpolation="nearest", cmap="magma", vmin=0, vmax=1)
         self._zoom(axes, title)
 
     def legend(self, figure: Figure, *, columns: int) -> int:
-        """The classes that were drawn; returns the number of rows."""
+        """Draw a legend of the classes that occur, and return its number of rows."""
         from matplotlib.patches import Patch
 
+        drawn = [self.classes[i] for i in sorted(self.seen)]
+        colors = ["#{:02x}{:02x}{:02x}".format(*info.color) for info in drawn]
         patches = [
-            Patch(
-                facecolor="#{:02x}{:02x}{:02x}".format(*self.classes[i].color),
-                edgecolor="black",
-                label=self.classes[i].name,
-            )
-            for i in sorted(self.seen)
+            Patch(facecolor=color, edgecolor="black", label=info.name)
+            for info, color in zip(drawn, colors, strict=True)
         ]
         figure.legend(handles=patches, loc="outside lower center", ncols=columns, fontsize=14, frameon=False)
         return math.ceil(len(patches) / columns)
@@ -245,7 +242,7 @@ class _Painter:
         return rgba
 
     def _part(self, array: np.ndarray, frame: tuple[int, int]) -> tuple[np.ndarray, tuple[float, float, float, float]]:
-        """The cells of an array over `frame` that touch the window, and where they lie (left, right, bottom, top)."""
+        """Return the cells of an array over `frame` that touch the window, with their (left, right, bottom, top)."""
         rows, columns = frame[0] / array.shape[0], frame[1] / array.shape[1]
         top, bottom = _cells(self.window.top, self.window.bottom, rows, array.shape[0])
         left, right = _cells(self.window.left, self.window.right, columns, array.shape[1])

@@ -1,13 +1,14 @@
-"""What counts as an image, and the network's input that is made of it.
+"""Read all kinds of images, and compute the network's input from them.
 
-H W is the image's own size, h w the size at which the network sees it.
+Shapes: H W the image's own size, h w the size at which the network sees it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeGuard
 
 import numpy as np
 import torch
@@ -16,85 +17,110 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from pointrend.data.images import ImageError, image_pixels, read_image
-from pointrend.zoo.spec import InputSpec, InstanceTestSpec, TestSpec
+from pointrend.data.settings import InputSpec
+from pointrend.errors import PointRendError
+from pointrend.spec import TestSpec
 
 ImageInput = str | Path | Image.Image | np.ndarray | Tensor
 Channels = Literal["rgb", "bgr"]
 
 
+def is_batch(image: object) -> TypeGuard[Iterable[ImageInput]]:
+    """Return whether an argument holds several images: a list, a generator, a batch (N, 3, H, W) or (N, H, W, 3)."""
+    if isinstance(image, (np.ndarray, Tensor)):
+        return image.ndim == 4
+    return isinstance(image, Iterable) and not isinstance(image, (str, bytes, Path, Image.Image))
+
+
 def to_pixels(image: ImageInput, *, channels: Channels = "rgb") -> np.ndarray:
-    """Any kind of image as an array (H, W, 3), uint8, RGB.
+    """Return any kind of image as an array (H, W, 3), uint8, RGB.
 
     Args:
-        image: a path; a PIL image; an array (H, W, 3) uint8; a tensor (3, H, W), uint8 or float in [0, 1].
-        channels: the order of arrays and tensors; OpenCV's is "bgr". Files and PIL images know their own.
+        image: a path; a PIL image; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or a tensor with the channels
+            first. Values are uint8, uint16 from 0 to 65535, or floats in [0, 1]. Transparent pixels become white.
+        channels: the order in arrays and tensors; OpenCV's is "bgr". It does not concern files and PIL images.
 
     Returns:
         A new array, which does not change when `image` does.
 
     Raises:
-        ValueError: anything else, or an unreadable file.
+        PointRendError: it is something else, or an unreadable file.
     """
     if channels not in ("rgb", "bgr"):
-        raise ValueError(f"channels must be 'rgb' or 'bgr', got {channels!r}")
+        raise PointRendError(f"channels must be 'rgb' or 'bgr', got {channels!r}")
     if isinstance(image, (str, Path)):
         return read_image(Path(image))
     if isinstance(image, Image.Image):
-        return _pil_pixels(image)
+        if 0 in image.size:
+            raise PointRendError(f"the image has no pixels: {image.width} x {image.height}")
+        try:
+            image.load()  # Pillow reads files lazily
+        except (OSError, SyntaxError) as error:
+            raise ImageError(f"the image is broken ({error})") from error
+        return image_pixels(image)
+    if isinstance(image, Tensor):
+        if image.ndim not in (2, 3):
+            raise PointRendError(f"a tensor of one image must be (3, H, W), got {tuple(image.shape)}")
+        tensor = image.detach().cpu()
+        tensor = tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+        return _array_pixels((tensor if tensor.ndim == 2 else tensor.permute(1, 2, 0)).numpy(), channels, "tensors")
     if isinstance(image, np.ndarray):
-        pixels = _array_pixels(image)
-    elif isinstance(image, Tensor):
-        pixels = _tensor_pixels(image)
-    else:
-        raise ValueError(f"expected a path, a PIL image, an array or a tensor, got {type(image).__name__}")
-    return np.array(pixels[:, :, ::-1] if channels == "bgr" else pixels, order="C")
+        return _array_pixels(image, channels, "arrays")
+    raise PointRendError(
+        f"expected a path, a PIL image, an array (H, W, 3) or a tensor (3, H, W), got {type(image).__name__}"
+    )
 
 
-def _pil_pixels(image: Image.Image) -> np.ndarray:
-    if 0 in image.size:
-        raise ValueError(f"the image has no pixels: {image.width} x {image.height}")
-    try:
-        image.load()  # Pillow reads files late
-    except (OSError, SyntaxError) as error:
-        raise ImageError(f"the image is broken ({error})") from error
-    return image_pixels(image)
+def _array_pixels(array: np.ndarray, channels: Channels, kind: str) -> np.ndarray:
+    """Return an array (H, W) or (H, W, 1, 3 or 4) as RGB; `kind` names it in errors."""
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or array.size == 0:
+        layout = "(H, W, 3)" if kind == "arrays" else "(3, H, W)"
+        shape = array.shape if kind == "arrays" else (*array.shape[2:], *array.shape[:2])
+        raise PointRendError(f"{kind} must be {layout}, grey or with transparency, of one image, got {shape}")
+    pixels = _bytes(array, kind)
+    if pixels.shape[2] == 1:
+        return np.repeat(pixels, 3, axis=2)
+    colors = pixels[:, :, 2::-1] if channels == "bgr" else pixels[:, :, :3]
+    if pixels.shape[2] == 4:
+        opaque = pixels[:, :, 3:].astype(np.uint16)
+        colors = ((colors * opaque + 255 * (255 - opaque) + 127) // 255).astype(np.uint8)
+    return np.array(colors, order="C")
 
 
-def _array_pixels(array: np.ndarray) -> np.ndarray:
-    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or array.size == 0:
-        raise ValueError(f"arrays must be (H, W, 3) uint8, got {array.shape} {array.dtype}")
-    return array
-
-
-def _tensor_pixels(tensor: Tensor) -> np.ndarray:
-    if tensor.ndim != 3 or tensor.shape[0] != 3 or tensor.numel() == 0:
-        raise ValueError(f"tensors must be (3, H, W), one image, got {tuple(tensor.shape)}")
-    if tensor.is_floating_point():
-        low, high = float(tensor.min()), float(tensor.max())
-        if not (low >= 0.0 and high <= 1.0):  # also refuses NaN
-            raise ValueError(f"float tensors must be in [0, 1], got [{low:.4g}, {high:.4g}]; do not normalise them")
-        tensor = (tensor.detach().float() * 255.0).round().to(torch.uint8)
-    elif tensor.dtype != torch.uint8:
-        raise ValueError(f"tensors must be uint8 or float, got {tensor.dtype}")
-    pixels: np.ndarray = tensor.detach().cpu().permute(1, 2, 0).numpy()
-    return pixels
+def _bytes(array: np.ndarray, kind: str) -> np.ndarray:
+    """Scale values to uint8 by their type."""
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype == np.uint16:
+        return ((array.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    if array.dtype.kind != "f":
+        raise PointRendError(f"{kind} must be uint8, uint16 or floats in [0, 1], got {array.dtype}")
+    low, high = float(array.min()), float(array.max())
+    if not (low >= 0.0 and high <= 1.0):  # also refuses NaN
+        raise PointRendError(f"float {kind} must be in [0, 1], got [{low:.4g}, {high:.4g}]; do not normalise them")
+    # In float32 as in torch, so that arrays and tensors round to the same values.
+    scaled: np.ndarray = (array.astype(np.float32) * np.float32(255.0)).round().astype(np.uint8)
+    return scaled
 
 
 @dataclass(frozen=True)
-class NetworkInput:
-    """One image as the network wants it."""
+class Frame:
+    """The sizes that map the network's input back to the image."""
 
-    tensor: Tensor
-    """(1, 3, h, w), normalised and padded at the right and bottom."""
+    padded: tuple[int, int]
+    """(h, w) of the network's input."""
     valid: tuple[int, int]
-    """(h, w) without the padding."""
+    """(h, w) without the padding, which lies at the right and bottom."""
+    size: tuple[int, int]
+    """(H, W) of the image."""
 
 
-def test_size(size: tuple[int, int], test: TestSpec | InstanceTestSpec) -> tuple[int, int]:
-    """The (h, w) an image of `size` (H, W) is resized to: shortest edge as wanted, longest edge not above its limit."""
-    wanted = test.shortest / min(size)
-    if isinstance(test, InstanceTestSpec) and test.scale is not None:
-        wanted = test.scale
+def test_size(size: tuple[int, int], test: TestSpec) -> tuple[int, int]:
+    """Return the (h, w) to which an image of `size` (H, W) is resized: by its shortest edge, unless the longest edge
+    would exceed its limit."""
+    wanted = test.shortest / min(size) if test.scale is None else test.scale
     scale = min(wanted, test.longest / max(size))
     return max(1, int(size[0] * scale + 0.5)), max(1, int(size[1] * scale + 0.5))
 
@@ -102,13 +128,19 @@ def test_size(size: tuple[int, int], test: TestSpec | InstanceTestSpec) -> tuple
 test_size.__test__ = False  # type: ignore[attr-defined]  # pytest: not a test
 
 
-def network_input(pixels: np.ndarray, *, input: InputSpec, test: TestSpec | InstanceTestSpec) -> NetworkInput:
-    """Resize, order channels, normalise and pad an image (H, W, 3) uint8 RGB."""
+def network_input(pixels: np.ndarray, *, input: InputSpec, test: TestSpec) -> tuple[Tensor, Frame]:
+    """Resize, order channels, normalise and pad an image (H, W, 3) uint8 RGB.
+
+    Returns:
+        (1, 3, h, w) float32, and its frame.
+    """
     image = torch.tensor(pixels).permute(2, 0, 1)
-    height, width = test_size((pixels.shape[0], pixels.shape[1]), test)
+    size = (pixels.shape[0], pixels.shape[1])
+    height, width = test_size(size, test)
     image = F.resize(image, [height, width], antialias=True)
     if input.channels == "bgr":
         image = image.flip(0)
     image = F.normalize(image.float(), mean=list(input.mean), std=list(input.std))
     bottom, right = -height % test.pad_multiple, -width % test.pad_multiple
-    return NetworkInput(tensor=F.pad(image, [0, 0, right, bottom]).unsqueeze(0), valid=(height, width))
+    images = F.pad(image, [0, 0, right, bottom]).unsqueeze(0)
+    return images, Frame(padded=(height + bottom, width + right), valid=(height, width), size=size)

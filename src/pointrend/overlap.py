@@ -1,4 +1,4 @@
-"""Many files in turn: the next ones are read and the last ones written while one is computed."""
+"""Processing of many files, where reading and writing overlap with computing."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Read = TypeVar("Read")
 Written = TypeVar("Written")
 
 AHEAD = 2
-"""Files that are read, and files that wait to be written, at most: each may take 100 MB."""
-# RuntimeError is what torch raises: one photograph must not end the others.
+"""The maximum number of files read ahead, and of results waiting to be written; each may take 100 MB."""
+# torch raises RuntimeError.
 FAILURES = (ValueError, OSError, MemoryError, RuntimeError)
 
 
@@ -23,16 +23,16 @@ def overlapped(
     read: Callable[[Job], Read],
     compute: Callable[[Job, Read], Callable[[], Written]],
 ) -> Iterator[tuple[Job, Written | Exception]]:
-    """Do jobs in three stages; the first and the last run beside the second, in a thread each.
+    """Run jobs in three stages: read and write each in a thread, beside compute in the calling thread.
 
     Args:
-        jobs: what is to be done.
+        jobs: the arguments of `read` and `compute`.
         read: the first stage.
-        compute: the second; what it returns is called as the third.
+        compute: the second stage, which returns the third stage as a function.
 
     Yields:
-        Each job in order, with what was written, or the error that ended it: a ValueError, OSError, MemoryError or
-        RuntimeError. Others end everything.
+        Each job in order with the third stage's result, or with the ValueError, OSError, MemoryError or RuntimeError
+        that one of its stages raised. Other errors are raised.
     """
     waiting = iter(jobs)
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
@@ -40,18 +40,18 @@ def overlapped(
         behind: deque[tuple[Job, Future[Written] | Exception]] = deque()
         while ahead:
             job, content = ahead.popleft()
-            made: Future[Written] | Exception
-            finished: Written | Exception
+            writing: Future[Written] | Exception
+            result: Written | Exception
             try:
-                made = writer.submit(compute(job, content.result()))
+                writing = writer.submit(compute(job, content.result()))
             except FAILURES as error:
-                made = error
+                writing = error
             ahead.extend((following, reader.submit(read, following)) for following in islice(waiting, 1))
-            behind.append((job, made))
+            behind.append((job, writing))
             while len(behind) > AHEAD or (behind and not ahead):
-                job, made = behind.popleft()
+                job, writing = behind.popleft()
                 try:
-                    finished = made if isinstance(made, Exception) else made.result()
+                    result = writing if isinstance(writing, Exception) else writing.result()
                 except FAILURES as error:
-                    finished = error
-                yield job, finished
+                    result = error
+                yield job, result

@@ -1,4 +1,4 @@
-"""COCO's run lengths as a type."""
+"""The type of COCO's RLE."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TypedDict
 
 
 class Rle(TypedDict):
-    """A mask in COCO's compressed run-length encoding, ready for JSON."""
+    """A mask in COCO's compressed run-length encoding, serialisable as JSON."""
 
     size: list[int]
     """[H, W]."""

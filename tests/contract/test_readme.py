@@ -13,7 +13,7 @@ import typer
 from PIL import Image
 
 from pointrend.cli import app
-from pointrend.train.recipe import RecipeError, load_recipe, recipe_names
+from pointrend.training.recipe import RecipeError, load_recipe, recipe_names
 from pointrend.zoo import list_models
 
 ROOT = Path(__file__).parents[2]

@@ -83,16 +83,16 @@ def tiny_settings() -> list[str]:
     """`--set` values that make a recipe small enough for a test."""
     return [
         "model.backbone=test_efficientnet",
-        "model.weights=none",
+        "start.weights=none",
         "model.fpn_channels=16",
         "model.coarse_channels=16",
-        "model.point_hidden=32",
+        "model.point.hidden=32",
         "model.fine_strides=[4, 2]",
         "data.layout=folder",
         "augment.crop=[64, 64]",
         "augment.base_scale=1.0",
         "augment.grayscale=0",
-        "loss.num_points=256",
+        "loss.sampling.num_points=256",
         "loss.class_balance=0",
         "optim.backbone_lr=3e-3",
         "optim.lr=3e-3",
@@ -104,5 +104,5 @@ def tiny_settings() -> list[str]:
         "train.precision=32-true",
         "test.shortest=96",
         "test.longest=96",
-        "test.num_points=1024",
+        "test.subdivision.num_points=1024",
     ]

@@ -12,20 +12,21 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from pointrend import InstancePredictor, list_models, load_model
+from pointrend import Model, list_models, load_model
 from pointrend.cli import main
-from pointrend.data.instance_layouts import find_instance_samples
-from pointrend.train.instance import InstanceTask
-from pointrend.train.loop import Outcome, train
-from pointrend.train.recipe import InstanceRecipe, load_recipe
-from pointrend.zoo.modelfile import InstanceModel
+from pointrend.data import find_samples
+from pointrend.evaluation import evaluate
+from pointrend.recipes import InstanceRecipe
+from pointrend.training.loop import Outcome, train_prepared
+from pointrend.training.prepare import Training
+from pointrend.training.recipe import load_recipe
 
 SETTINGS = [
-    "model.weights=none",
+    "start.weights=none",
     "model.fpn_channels=32",
-    "model.coarse_channels=32",
-    "model.coarse_hidden=64",
-    "model.point_hidden=32",
+    "model.mask.channels=32",
+    "model.mask.hidden=64",
+    "model.mask.point.hidden=32",
     "model.box_hidden=64",
     "data.layout=instance-ids",
     "augment.crop=[160, 160]",
@@ -38,15 +39,15 @@ SETTINGS = [
     "train.precision=32-true",
     "train.save_every=4",
     "train.eval_images=4",
-    "test.max_detections=20",
+    "test.detection.max_detections=20",
 ]
 
 
 def run(blobs: Path, out: Path, settings: list[str], *, resume: bool = False, stop_after: int | None = None) -> Outcome:
     recipe = load_recipe("nuclei-lite0", [*SETTINGS, *settings])
     assert isinstance(recipe, InstanceRecipe)
-    found = [find_instance_samples(blobs, layout="instance-ids", split=split) for split in ("train", "val")]
-    return train(InstanceTask(recipe, found[0], found[1]), out, resume=resume, stop_after=stop_after)
+    found = [find_samples(blobs, task="instance", layout="instance-ids", split=split) for split in ("train", "val")]
+    return train_prepared(Training(recipe, found[0], found[1]), out, resume=resume, stop_after=stop_after)
 
 
 def command(*arguments: object) -> int:
@@ -62,11 +63,13 @@ def test_it_learns(blobs: Path, tmp_path: Path) -> None:
     assert outcome.scores is not None
     with (out / "log.csv").open() as file:
         rows = list(csv.DictReader(file))
-    losses = [float(row["value"]) for row in rows if row["name"] == "loss"]
+    losses = [float(row["loss"]) for row in rows]
+    saved, logged = range(4, 61, 4), range(10, 61, 10)
+    assert [int(row["step"]) for row in rows] == sorted({*saved, *logged})
     assert losses[-1] < 0.7 * losses[0]
     assert all(np.isfinite(losses))
     model = load_model(outcome.model)
-    assert isinstance(model, InstanceModel)
+    assert model.spec.task == "instance"
     assert model.spec.classes[0].name == "object"
 
 
@@ -90,10 +93,8 @@ def test_the_training_command(blobs: Path, tmp_path: Path, capsys: pytest.Captur
 
 
 @pytest.fixture(scope="module")
-def predictor() -> InstancePredictor:
-    model = load_model("nuclei-lite0")
-    assert isinstance(model, InstanceModel)
-    return InstancePredictor(model, score_threshold=0.5)
+def model() -> Model:
+    return load_model("nuclei-lite0")
 
 
 def cells(height: int, width: int, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -122,9 +123,9 @@ def test_the_packaged_model_is_listed() -> None:
     assert entry.scores["boundary_ap"] > entry.scores["coarse_boundary_ap"] > 0
 
 
-def test_it_finds_cells_and_draws_them_round(predictor: InstancePredictor) -> None:
+def test_it_finds_cells_and_draws_them_round(model: Model) -> None:
     pixels, ids = cells(256, 256, 25)
-    found = predictor(pixels)
+    found = model.predict(pixels)
     overlaps = []
     for number in range(1, ids.max() + 1):
         true = ids == number
@@ -135,9 +136,9 @@ def test_it_finds_cells_and_draws_them_round(predictor: InstancePredictor) -> No
     assert len(found) <= 27
 
 
-def test_large_images_with_hundreds_of_nuclei_in_one_call(predictor: InstancePredictor) -> None:
+def test_large_images_with_hundreds_of_nuclei_in_one_call(model: Model) -> None:
     pixels, ids = cells(1040, 1388, 300)
-    found = predictor(pixels)
+    found = model.predict(pixels)
     assert found.ids.shape == (1040, 1388)
     assert abs(len(found) - 300) < 30
     assert ((found.ids > 0) & (ids > 0)).sum() / ((found.ids > 0) | (ids > 0)).sum() > 0.8
@@ -170,13 +171,27 @@ def test_the_command_writes_ids_table_and_overlay(tmp_path: Path, capsys: pytest
     assert command("predict", tmp_path / "cells.png", "--out", out, "--score", "0.5") == 2
 
 
-def test_on_real_nuclei_rendering_beats_the_coarse_masks(predictor: InstancePredictor, test_data: Path) -> None:
-    """The card says how much; this is a part of the images."""
-    from pointrend.evaluate import evaluate_instances
+def test_each_row_is_scored_by_its_own_masks(model: Model, tmp_path: Path) -> None:
+    """The truth is what the model renders last, so that row is perfect, and those before are not."""
+    pixels, _ = cells(128, 160, 12)
+    for folder, image in (("images", pixels), ("labels", model.predict(pixels).ids)):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(image).save(tmp_path / folder / "cells.png")
+    samples = find_samples(tmp_path, task="instance", layout="nuclei")
+    rows = evaluate(model, samples, boundary_ratio=0.005).rows  # bands of one pixel
+    assert list(rows) == ["coarse", "28x28", "224x224"]
+    assert rows["224x224"]["mask_ap"] > 99
+    assert rows["coarse"]["mask_ap"] < rows["224x224"]["mask_ap"] - 1
+    coarse, start, last = (row["boundary_ap"] for row in rows.values())
+    assert coarse < start - 1 < last - 2
+    assert len({row["box_ap"] for row in rows.values()}) == 1
 
-    samples = find_instance_samples(test_data / "nuclei" / "val", layout="nuclei")
-    rows = evaluate_instances(predictor, samples, limit=12).rows
-    coarse, last = rows["coarse"].scores, rows["224x224"].scores
-    assert last.mask.ap50 > 75
-    assert last.mask.ap > coarse.mask.ap
-    assert last.boundary.ap > coarse.boundary.ap
+
+def test_on_real_nuclei_rendering_beats_the_coarse_masks(model: Model, test_data: Path) -> None:
+    """The card says how much; this is a part of the images."""
+    samples = find_samples(test_data / "nuclei" / "val", task="instance", layout="nuclei")
+    rows = evaluate(model, samples, limit=12).rows
+    coarse, last = rows["coarse"], rows["224x224"]
+    assert last["mask_ap50"] > 75
+    assert last["mask_ap"] > coarse["mask_ap"]
+    assert last["boundary_ap"] > coarse["boundary_ap"]

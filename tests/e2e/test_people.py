@@ -10,17 +10,17 @@ import pytest
 import skimage
 from PIL import Image
 
-from pointrend import SemanticPredictor, list_models, load_model
+from pointrend import Model, list_models, load_model
 from pointrend.cli import main
 from pointrend.data import find_samples
-from pointrend.evaluate import evaluate
+from pointrend.evaluation import evaluate
 
 ASTRONAUT = Path(skimage.__file__).parent / "data" / "astronaut.png"
 
 
 @pytest.fixture(scope="module")
-def predictor() -> SemanticPredictor:
-    return SemanticPredictor(load_model("people-lite0"))
+def model() -> Model:
+    return load_model("people-lite0")
 
 
 def test_it_is_listed_with_licence_and_scores() -> None:
@@ -30,16 +30,17 @@ def test_it_is_listed_with_licence_and_scores() -> None:
     assert entry.scores["miou"] > entry.scores["coarse_miou"]
 
 
-def test_rendering_sharpens_real_boundaries(predictor: SemanticPredictor, test_data: Path) -> None:
+def test_rendering_sharpens_real_boundaries(model: Model, test_data: Path) -> None:
     """On the first 12 photographs of val; the card has the numbers of all."""
-    scores = evaluate(predictor, find_samples(test_data / "people" / "val", layout="people"), limit=12)
-    assert scores.pointrend.miou > 50
-    assert scores.pointrend.miou > scores.coarse.miou
-    assert scores.pointrend.boundary_iou > scores.coarse.boundary_iou + 1.5
+    samples = find_samples(test_data / "people" / "val", task="semantic", layout="people")
+    rows = evaluate(model, samples, limit=12).rows
+    assert rows["pointrend"]["miou"] > 50
+    assert rows["pointrend"]["miou"] > rows["coarse"]["miou"]
+    assert rows["pointrend"]["boundary_iou"] > rows["coarse"]["boundary_iou"] + 1.5
 
 
-def test_photograph_of_a_person(predictor: SemanticPredictor) -> None:
-    result = predictor(ASTRONAUT)
+def test_photograph_of_a_person(model: Model) -> None:
+    result = model.predict(ASTRONAUT)
     assert result.labels.shape == (512, 512)
     names = [c.name for c in result.classes]
     assert names[result.labels[120, 225]] == "skin"  # the forehead
@@ -49,11 +50,11 @@ def test_photograph_of_a_person(predictor: SemanticPredictor) -> None:
 
 
 @pytest.mark.parametrize("size", [(192, 192), (2048, 2048)])
-def test_thumbnail_and_large_photograph_agree(predictor: SemanticPredictor, size: tuple[int, int]) -> None:
+def test_thumbnail_and_large_photograph_agree(model: Model, size: tuple[int, int]) -> None:
     """The network sees both at its own size, so the labels are alike, as far as a thumbnail still shows things."""
     photo = Image.open(ASTRONAUT).convert("RGB")
-    whole = predictor(photo).labels
-    other = predictor(photo.resize(size, Image.Resampling.BICUBIC)).labels
+    whole = model.predict(photo).labels
+    other = model.predict(photo.resize(size, Image.Resampling.BICUBIC)).labels
     assert other.shape == (size[1], size[0])
     back = np.array(Image.fromarray(other).resize(whole.shape[::-1], Image.Resampling.NEAREST))
     assert (back == whole).mean() > (0.8 if size[0] < 512 else 0.97)

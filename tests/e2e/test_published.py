@@ -22,7 +22,7 @@ from pointrend.cli import main
 from pointrend.data.classes import CITYSCAPES
 from pointrend.models import SemanticPointRend
 from pointrend.zoo.manifest import PUBLISHED
-from pointrend.zoo.modelfile import build
+from pointrend.zoo.modelfile import network_of
 
 SMALL = ["--size", "64", "--points", "300"]
 """The models' own sizes take a minute on a CPU."""
@@ -104,7 +104,7 @@ def test_from_download_to_overlay(
 ) -> None:
     name = "mmseg-r50-cityscapes"
     torch.manual_seed(0)
-    state = as_mmsegmentation(build(PUBLISHED[name].spec))
+    state = as_mmsegmentation(network_of(PUBLISHED[name].spec))
     file = publish(name, lambda path: torch.save({"meta": {}, "state_dict": state}, path))
     assert run("predict", street, "--model", name, "--out", tmp_path / "out", *SMALL) == 0
     labels = check_results(tmp_path / "out", (100, 160))

@@ -7,16 +7,14 @@ from pathlib import Path
 import pytest
 
 from pointrend.data import find_samples
-from pointrend.data.instance_layouts import find_instance_samples
-from pointrend.train.instance import InstanceTask
-from pointrend.train.loop import train
-from pointrend.train.recipe import InstanceRecipe, SemanticRecipe, load_recipe, recipe_names
-from pointrend.train.semantic import SemanticTask
-from pointrend.train.task import Task
-from pointrend.zoo.modelfile import read_spec
+from pointrend.models import InstancePointRend, SemanticPointRend
+from pointrend.training.loop import train_prepared
+from pointrend.training.prepare import Training
+from pointrend.training.recipe import load_recipe, recipe_names
+from pointrend.zoo.modelfile import network_of, read_spec
 
 SMALL = [
-    "model.weights=none",
+    "start.weights=none",
     "train.iterations=1",
     "train.batch_size=2",
     "train.workers=0",
@@ -35,16 +33,14 @@ INSTANCE = [
 ]
 
 
-def task_of(name: str, settings: list[str], scenes: Path, blobs: Path) -> Task:
-    if load_recipe(name).task == "instance":
-        recipe = load_recipe(name, [*SMALL, *INSTANCE, *settings])
-        assert isinstance(recipe, InstanceRecipe)
-        train_set, val_set = (find_instance_samples(blobs, layout="instance-ids", split=s) for s in ("train", "val"))
-        return InstanceTask(recipe, train_set, val_set)
-    semantic = load_recipe(name, [*SMALL, *SEMANTIC, *settings])
-    assert isinstance(semantic, SemanticRecipe)
-    train_samples, val_samples = (find_samples(scenes, layout="folder", split=split) for split in ("train", "val"))
-    return SemanticTask(semantic, train_samples, val_samples)
+def training_of(name: str, settings: list[str], scenes: Path, blobs: Path) -> Training:
+    task = load_recipe(name).task
+    root, own = (blobs, INSTANCE) if task == "instance" else (scenes, SEMANTIC)
+    recipe = load_recipe(name, [*SMALL, *own, *settings])
+    train_set, val_set = (
+        find_samples(root, task=task, layout=recipe.data.layout, split=split) for split in ("train", "val")
+    )
+    return Training(recipe, train_set, val_set)
 
 
 @pytest.mark.parametrize(
@@ -54,17 +50,18 @@ def task_of(name: str, settings: list[str], scenes: Path, blobs: Path) -> Task:
         ("camvid-lite0", []),
         ("cityscapes-r50", []),
         ("nuclei-lite0", ["augment.crop=[64, 64]"]),
-        ("coco-rcnn-r50-1x", ["model.fpn_channels=32", "model.box_hidden=32", "model.coarse_hidden=32"]),
+        ("coco-rcnn-r50-1x", ["model.fpn_channels=32", "model.box_hidden=32", "model.mask.hidden=32"]),
     ],
 )
 def test_recipe_trains(name: str, settings: list[str], scenes: Path, blobs: Path, tmp_path: Path) -> None:
-    task = task_of(name, settings, scenes, blobs)
-    outcome = train(task, tmp_path)
+    training = training_of(name, settings, scenes, blobs)
+    outcome = train_prepared(training, tmp_path)
     assert outcome.scores is not None
-    assert read_spec(outcome.model) == task.spec
+    assert read_spec(outcome.model) == training.spec
 
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_recipe_builds_its_network(name: str, scenes: Path, blobs: Path) -> None:
-    network = task_of(name, [], scenes, blobs).build()
+    network = network_of(training_of(name, [], scenes, blobs).spec)
+    assert isinstance(network, InstancePointRend if "rcnn" in name or "nuclei" in name else SemanticPointRend)
     assert network.backbone.channels[-4:] == ((24, 40, 112, 320) if name.endswith("lite0") else (256, 512, 1024, 2048))

@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 
 from pointrend.cli import main
 from pointrend.data import find_samples
-from pointrend.train.checkpoint import CheckpointError
-from pointrend.train.loop import Outcome, train
-from pointrend.train.recipe import SemanticRecipe, load_recipe
-from pointrend.train.semantic import SemanticTask
+from pointrend.training.checkpoint import CheckpointError
+from pointrend.training.loop import Outcome, train_prepared
+from pointrend.training.prepare import Training
+from pointrend.training.recipe import load_recipe
 from pointrend.zoo.modelfile import read_spec
 
 
@@ -25,10 +25,8 @@ def run(
     scenes: Path, out: Path, settings: list[str], *, resume: bool = False, stop_after: int | None = None
 ) -> Outcome:
     recipe = load_recipe("people-lite0", settings)
-    samples = [find_samples(scenes, layout="folder", split=split) for split in ("train", "val")]
-    assert isinstance(recipe, SemanticRecipe)
-    task = SemanticTask(recipe, samples[0], samples[1])
-    return train(task, out, resume=resume, stop_after=stop_after)
+    samples = [find_samples(scenes, task="semantic", layout="folder", split=split) for split in ("train", "val")]
+    return train_prepared(Training(recipe, samples[0], samples[1]), out, resume=resume, stop_after=stop_after)
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +37,10 @@ def trained(scenes: Path, tiny_settings: list[str], tmp_path_factory: pytest.Tem
 
 def test_rendering_beats_its_own_coarse_row(trained: Outcome) -> None:
     assert trained.scores is not None
-    values = trained.scores.values
-    assert values["coarse/miou"] > 60  # the network has learned something
-    assert values["pointrend/miou"] > values["coarse/miou"]
-    assert values["pointrend/boundary_iou"] > values["coarse/boundary_iou"] + 2
+    coarse, rendered = trained.scores.rows["coarse"], trained.scores.rows["pointrend"]
+    assert coarse["miou"] > 60  # the network has learned something
+    assert rendered["miou"] > coarse["miou"]
+    assert rendered["boundary_iou"] > coarse["boundary_iou"] + 2
 
 
 def test_run_folder_holds_models_log_and_recipe(trained: Outcome) -> None:
@@ -52,9 +50,10 @@ def test_run_folder_holds_models_log_and_recipe(trained: Outcome) -> None:
     }
     with (out / "log.csv").open() as file:
         rows = list(csv.DictReader(file))
-    losses = [float(row["value"]) for row in rows if row["name"] == "loss"]
+    losses = [float(row["loss"]) for row in rows]
+    assert len(losses) == 160 / 5  # every 5 iterations
     assert losses[-1] < 0.5 * losses[0]
-    assert {row["iteration"] for row in rows if row["name"] == "val/pointrend/miou"} == {"80", "160"}
+    assert [row["step"] for row in rows if row["val/pointrend/miou"]] == ["80", "160"]
 
 
 def command(*arguments: str) -> int:
@@ -72,8 +71,8 @@ def test_eval_command_prints_what_training_measured(
     model = trained.model.parent / "last.safetensors"
     assert command("eval", str(model), str(scenes / "val"), "--json") == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
-    assert rows["pointrend"]["miou"] == pytest.approx(trained.scores.values["pointrend/miou"], abs=0.05)
-    assert rows["coarse"]["boundary_iou"] == pytest.approx(trained.scores.values["coarse/boundary_iou"], abs=0.05)
+    assert rows["pointrend"]["miou"] == pytest.approx(trained.scores.rows["pointrend"]["miou"], abs=0.05)
+    assert rows["coarse"]["boundary_iou"] == pytest.approx(trained.scores.rows["coarse"]["boundary_iou"], abs=0.05)
 
 
 def test_predict_command_on_the_trained_model(trained: Outcome, scenes: Path, tmp_path: Path) -> None:
@@ -139,12 +138,12 @@ def test_binary_model_trains_with_one_logit(scenes: Path, tiny_settings: list[st
     weights = load_file(tmp_path / "run" / "last.safetensors")
     assert weights["coarse_head.classifier.weight"].shape[0] == 1
     assert outcome.scores is not None
-    assert outcome.scores.values["pointrend/miou"] > 20
+    assert outcome.scores.rows["pointrend"]["miou"] > 20
     assert [c.name for c in read_spec(outcome.model).classes] == ["background", "shape"]
 
 
 def train_command(scenes: Path, out: Path, *extra: str, recipe: str = "people-lite0") -> int:
-    settings = ["data.layout=folder", "model.weights=none", "model.backbone=test_efficientnet"]
+    settings = ["data.layout=folder", "start.weights=none", "model.backbone=test_efficientnet"]
     sets = [part for value in settings for part in ("--set", value)]
     return command("train", recipe, "--data", str(scenes), "--out", str(out), *sets, *extra)
 

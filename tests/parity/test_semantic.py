@@ -18,7 +18,8 @@ import torch
 from second_implementation import published_logits
 
 from pointrend.cli import main
-from pointrend.verify import Reference, read_reference, reference_image, verify
+from pointrend.references import SemanticReference, reference_image
+from pointrend.verify import read_reference, verify
 from pointrend.zoo import Model
 from pointrend.zoo.convert import identify, to_model
 from pointrend.zoo.manifest import PUBLISHED
@@ -104,7 +105,7 @@ def test_other_weights_seeds_and_sizes(
     image = torch.from_numpy(reference_image(*size, seed)).permute(2, 0, 1)[None].float()
     with torch.inference_mode():
         expected = published_logits(tensors, image, num_points=num_points, caffe=name.startswith("d2"))
-    reference = Reference(*size, seed=seed, num_points=num_points, tensors={"logits": expected[0]})
+    reference = SemanticReference(*size, seed=seed, num_points=num_points, tensors={"logits": expected[0]})
     checks = verify(to_model(tensors, PUBLISHED[name]), reference)
     assert all(check.ok for check in checks), checks
 

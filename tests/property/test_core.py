@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pointrend.core import (
+    Sampling,
+    Subdivision,
     labels_of,
     most_uncertain_points,
     point_cross_entropy,
@@ -147,10 +149,11 @@ def test_training_points_respect_count_k_and_beta(
 ) -> None:
     """Against the paper's three steps written out, with the same random numbers."""
     logits = normal(seed, batch, classes, *size)
-    numbers = {"num_points": count, "oversample": oversample, "importance": importance, "padding": padding}
+    sampling = Sampling(count, oversample=oversample, importance=importance)
 
     def choose() -> Tensor:
-        return training_points(logits, generator=torch.Generator().manual_seed(seed), **numbers)  # type: ignore[arg-type]
+        generator = torch.Generator().manual_seed(seed)
+        return training_points(logits, sampling, generator=generator, padding=padding)  # type: ignore[arg-type]
 
     points = choose()
     assert points.shape == (batch, count, 2)
@@ -173,15 +176,13 @@ def test_training_points_respect_count_k_and_beta(
 def test_without_importance_training_points_are_uniform_whatever_the_logits(seed: int) -> None:
     logits = torch.linspace(-8, 8, 16).expand(1, 1, 16, 16)
     generator = torch.Generator().manual_seed(seed)
-    points = training_points(logits, num_points=4000, importance=0, oversample=1, generator=generator)
+    points = training_points(logits, Sampling(4000, oversample=1, importance=0), generator=generator)
     counts = torch.histc(points[0, :, 0], bins=8, min=0, max=1)
     # 500 a bin with a standard deviation of 21: six of them.
     assert (counts - 500).abs().max() < 126
     other = training_points(
         torch.zeros(1, 1, 3, 3),
-        num_points=4000,
-        importance=0,
-        oversample=1,
+        Sampling(4000, oversample=1, importance=0),
         generator=torch.Generator().manual_seed(seed),
     )
     assert torch.equal(points, other)
@@ -197,7 +198,7 @@ def test_only_selected_points_change_in_a_step(
 ) -> None:
     before = normal(seed, 2, classes, *size)
     made = 0
-    for step in subdivision_steps(before, lambda p: head(p, classes), num_points=count, steps=steps):
+    for step in subdivision_steps(before, lambda p: head(p, classes), Subdivision(count, steps)):
         upsampled = F.interpolate(before, scale_factor=2, mode="bilinear", align_corners=False)
         height, width = upsampled.shape[2:]
         assert step.logits.shape == upsampled.shape
@@ -219,7 +220,7 @@ def test_only_selected_points_change_in_a_step(
 def test_a_full_budget_is_dense_evaluation(size: tuple[int, int], steps: int, classes: int, seed: int) -> None:
     height, width = size[0] * 2**steps, size[1] * 2**steps
     rendered = subdivide(
-        normal(seed, 2, classes, *size), lambda p: head(p, classes), num_points=height * width, steps=steps
+        normal(seed, 2, classes, *size), lambda p: head(p, classes), Subdivision(height * width, steps)
     )
     dense = head(regular_grid((height, width), batch=2), classes)
     torch.testing.assert_close(rendered, dense.transpose(1, 2).view(2, classes, height, width), atol=1e-6, rtol=0)
@@ -232,9 +233,9 @@ def test_batch_items_do_not_influence_each_other(
 ) -> None:
     coarse = normal(seed, 3, 4, *size)
     fine = normal(seed + 1, 3, 4, 9, 9)
-    batch = subdivide(coarse, lambda p: sample_points(fine, p), num_points=count, steps=steps)
+    batch = subdivide(coarse, lambda p: sample_points(fine, p), Subdivision(count, steps))
     one = slice(item, item + 1)
-    alone = subdivide(coarse[one], lambda p: sample_points(fine[one], p), num_points=count, steps=steps)
+    alone = subdivide(coarse[one], lambda p: sample_points(fine[one], p), Subdivision(count, steps))
     torch.testing.assert_close(batch[one], alone, atol=1e-5, rtol=0)
 
 
@@ -245,8 +246,7 @@ def test_more_points_never_leave_a_map_further_from_dense(size: tuple[int, int],
     coarse = normal(seed, 1, 3, *size)
     dense = head(regular_grid((2 * size[0], 2 * size[1]))).transpose(1, 2).view(1, 3, 2 * size[0], 2 * size[1])
     distances = [
-        (subdivide(coarse, head, num_points=count, steps=1) - dense).square().sum().item()
-        for count in (1, 4, 16, 64, 1000)
+        (subdivide(coarse, head, Subdivision(count, 1)) - dense).square().sum().item() for count in (1, 4, 16, 64, 1000)
     ]
     assert all(a >= b - 1e-5 for a, b in pairwise(distances))
     assert distances[-1] < 1e-6

@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import Tensor
 
-from pointrend.metrics import SemanticMetrics, SemanticScores, boundary_band
+from pointrend.metrics.base import MetricSettings
+from pointrend.metrics.boundary import boundary_band
+from pointrend.metrics.semantic import SemanticMetric
 
 CLASSES = 4
+SETTINGS = MetricSettings(("0", "1", "2", "3"), boundary_ratio=0.08)
 SIZES = st.tuples(st.integers(1, 14), st.integers(1, 14))
 
 
@@ -38,11 +41,11 @@ def eroded(mask: Tensor) -> Tensor:
     return result
 
 
-def scores(*pairs: tuple[Tensor, Tensor]) -> SemanticScores:
-    metrics = SemanticMetrics(CLASSES, boundary_share=0.08)
+def scores(*pairs: tuple[Tensor, Tensor]) -> dict[str, float]:
+    metric = SemanticMetric(SETTINGS)
     for prediction, target in pairs:
-        metrics.update(prediction, target)
-    return metrics.compute()
+        metric.update(prediction, target)
+    return metric.compute()
 
 
 def same(first: float, second: float) -> bool:
@@ -88,7 +91,7 @@ def test_right_outside_of_ignored_pixels_is_perfect(maps: list[Tensor]) -> None:
     ignored = mask == 0
     result = scores((torch.where(ignored, anything, target), torch.where(ignored, 255, target)))
     for name in ("miou", "mean_accuracy", "pixel_accuracy", "boundary_iou", "boundary_f"):
-        value = getattr(result, name)
+        value = result[name]
         assert math.isnan(value) if ignored.all() else value == 100, name
 
 
@@ -99,7 +102,7 @@ def test_swapping_prediction_and_target_keeps_symmetric_scores(maps: list[Tensor
     prediction, target = (labels.masked_fill(mask == 0, 255) for labels in (prediction, target))
     one, other = scores((prediction, target)), scores((target, prediction))
     for name in ("miou", "pixel_accuracy", "boundary_iou", "boundary_f"):
-        assert same(getattr(one, name), getattr(other, name)), name
+        assert same(one[name], other[name]), name
 
 
 @settings(max_examples=60, deadline=None)
@@ -107,9 +110,11 @@ def test_swapping_prediction_and_target_keeps_symmetric_scores(maps: list[Tensor
 def test_a_class_occurs_for_all_scores_or_for_none(maps: list[Tensor]) -> None:
     """A region that is counted has a counted boundary, so the means run over the same classes."""
     prediction, target, mask = maps
-    for single in scores((prediction, target.masked_fill(mask == 0, 255))).per_class:
-        assert math.isnan(single.iou) == math.isnan(single.boundary_iou) == math.isnan(single.boundary_f)
-        assert math.isnan(single.iou) or all(0 <= v <= 100 for v in (single.boundary_iou, single.boundary_f))
+    result = scores((prediction, target.masked_fill(mask == 0, 255)))
+    for name in SETTINGS.class_names:
+        iou, boundary_iou, boundary_f = (result[f"{kind}/{name}"] for kind in ("iou", "boundary_iou", "boundary_f"))
+        assert math.isnan(iou) == math.isnan(boundary_iou) == math.isnan(boundary_f)
+        assert math.isnan(iou) or all(0 <= v <= 100 for v in (boundary_iou, boundary_f))
 
 
 @settings(max_examples=40, deadline=None)
@@ -117,8 +122,8 @@ def test_a_class_occurs_for_all_scores_or_for_none(maps: list[Tensor]) -> None:
 def test_order_and_split_do_not_matter(first: list[Tensor], second: list[Tensor], swap: bool) -> None:
     pairs = [(first[0], first[1]), (second[0], second[1])]
     expected = scores(*pairs)
-    metrics = [SemanticMetrics(CLASSES, boundary_share=0.08) for _ in pairs]
+    metrics = [SemanticMetric(SETTINGS) for _ in pairs]
     for single, (prediction, target) in zip(metrics, pairs[::-1] if swap else pairs, strict=True):
         single.update(prediction, target)
-    metrics[0].add(metrics[1].state())
+    metrics[0].merge_state(metrics[1])
     assert repr(metrics[0].compute()) == repr(expected)  # repr because nan is not itself

@@ -17,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pointrend.core import cells, labels_of, sample_points, subdivide, uncertainty, write_points
-from pointrend.core import render as render_module
-from pointrend.core.render import Resize, render_labels, renderings
+from pointrend.core import Subdivision, labels_of, sample_points, subdivide, uncertainty, write_points
+from pointrend.core.sparse import cells
+from pointrend.core.sparse import render as render_module
+from pointrend.core.sparse.render import Resize, render_labels, renderings
 
 KINDS = ("random", "smooth", "constant", "tied", "checkerboard", "one class", "steps")
 
@@ -100,7 +101,7 @@ def replayed(logits: Tensor, recorded: Recorded, num_points: int, resizes: tuple
 
 def check(logits: Tensor, classes: int, num_points: int, steps: int, resizes: tuple[Resize, ...], seed: int) -> None:
     recorded = Recorded(make_predict(classes, seed))
-    made = renderings(logits, recorded, num_points=num_points, steps=steps, resizes=resizes, keep_logits=True)
+    made = renderings(logits, recorded, Subdivision(num_points, steps), resizes=resizes, keep_logits=True)
     assert len(recorded.asked) == steps
     expected, tie = replayed(logits, recorded, num_points, resizes)
     margins = -uncertainty(expected, dim=1)
@@ -110,7 +111,7 @@ def check(logits: Tensor, classes: int, num_points: int, steps: int, resizes: tu
         assert float(margins[index][differ].max() if differ.any() else 0) <= tie
         assert torch.allclose(one.logits(), expected[index], atol=max(tie, 1e-6), rtol=1e-5)
         assert torch.allclose(one.margins(), margins[index], atol=max(2 * tie, 1e-6), rtol=1e-5)
-    again = render_labels(logits, make_predict(classes, seed), num_points=num_points, steps=steps, resizes=resizes)
+    again = render_labels(logits, make_predict(classes, seed), Subdivision(num_points, steps), resizes=resizes)
     assert again.shape == wanted.shape
     assert again.dtype == torch.uint8
     for index, one in enumerate(made):
@@ -133,19 +134,19 @@ def last_resizes(draw: st.DrawFn, size: tuple[int, int]) -> tuple[Resize, ...]:
 
 @settings(max_examples=60)
 @given(data=st.data(), kind=st.sampled_from(KINDS), seed=st.integers(0, 1000))
-@pytest.mark.parametrize("dense_share", [1, 4])
-def test_it_is_the_dense_loop(data: st.DataObject, dense_share: int, kind: str, seed: int) -> None:
+@pytest.mark.parametrize("dense_ratio", [1, 4])
+def test_it_is_the_dense_loop(data: st.DataObject, dense_ratio: int, kind: str, seed: int) -> None:
     classes = data.draw(st.sampled_from((1, 2, 3, 5, 40)))
     size = (data.draw(sides), data.draw(sides))
     steps = data.draw(st.integers(0, 3))
     num_points = data.draw(st.integers(1, 4**steps * size[0] * size[1] + 3))
     resizes = data.draw(last_resizes((size[0] * 2**steps, size[1] * 2**steps)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(render_module, "DENSE_SHARE", dense_share)
+        patch.setattr(render_module, "DENSE_RATIO", dense_ratio)
         # Small portions and little memory, so that both run out.
         patch.setattr(render_module, "CHUNK", data.draw(st.sampled_from((32, 512, 2**16))))
         patch.setattr(cells, "BLOCK", data.draw(st.sampled_from((1, 20, 2**16))))
-        patch.setattr(render_module, "KNOWN_BYTES", data.draw(st.sampled_from((0, 2000, 2**27))))
+        patch.setattr(render_module, "CACHE_BYTES", data.draw(st.sampled_from((0, 2000, 2**27))))
         check(make_logits(kind, classes, size, seed), classes, num_points, steps, resizes, seed)
 
 
@@ -154,7 +155,7 @@ def test_it_is_the_dense_loop(data: st.DataObject, dense_share: int, kind: str, 
 def test_images_of_a_batch_are_rendered_alone(kinds: list[str], seed: int) -> None:
     logits = torch.cat([make_logits(kind, 4, (6, 9), seed + i) for i, kind in enumerate(kinds)])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(render_module, "DENSE_SHARE", 1)
+        patch.setattr(render_module, "DENSE_RATIO", 1)
         check(logits, 4, 20, 2, (Resize((31, 40), crop=(20, 33)),), seed)
 
 
@@ -163,19 +164,19 @@ def test_images_of_a_batch_are_rendered_alone(kinds: list[str], seed: int) -> No
 def test_layouts_and_types(dtype: torch.dtype, memory_format: torch.memory_format) -> None:
     logits = make_logits("smooth", 5, (9, 11), 0).to(dtype).contiguous(memory_format=memory_format)
     predict = make_predict(5, 0)
-    made = render_labels(logits, predict, num_points=30, steps=2)
+    made = render_labels(logits, predict, Subdivision(30, 2))
     wide = logits if dtype in (torch.float32, torch.float64) else logits.float()
-    expected = subdivide(wide, lambda p: predict(p).to(wide.dtype), num_points=30, steps=2)
+    expected = subdivide(wide, lambda p: predict(p).to(wide.dtype), Subdivision(30, 2))
     assert (made.long() != expected.argmax(1)).float().mean() < 0.01
     before = logits.clone()
-    render_labels(logits, predict, num_points=30, steps=2)
+    render_labels(logits, predict, Subdivision(30, 2))
     assert torch.equal(before, logits)
 
 
 def test_as_many_labels_as_there_are() -> None:
     logits = torch.zeros(1, 300, 4, 4)
     logits[:, 280] = 1
-    made = render_labels(logits, make_predict(300, 0), num_points=1, steps=1)
+    made = render_labels(logits, make_predict(300, 0), Subdivision(1, 1))
     assert made.dtype == torch.int32
     assert (made == 280).sum() >= 63
 
@@ -183,8 +184,8 @@ def test_as_many_labels_as_there_are() -> None:
 def test_what_stands_behind_labels() -> None:
     logits = make_logits("steps", 4, (20, 30), 3)
     predict = make_predict(4, 3)
-    (made,) = renderings(logits, predict, num_points=50, steps=2, keep_logits=True)
-    full = subdivide(logits, predict, num_points=50, steps=2)[0]
+    (made,) = renderings(logits, predict, Subdivision(50, 2), keep_logits=True)
+    full = subdivide(logits, predict, Subdivision(50, 2))[0]
     window = (40, 10, 75, 31)
     assert torch.allclose(made.logits(window), full[:, 10:31, 40:75], atol=1e-5)
     values, labels = made.probabilities(3, window)
@@ -192,7 +193,7 @@ def test_what_stands_behind_labels() -> None:
     assert torch.allclose(values, expected.values, atol=1e-5)
     assert (labels != expected.indices).float().mean() < 0.01
     assert made.margins(window).shape == (21, 35)
-    binary = renderings(logits[:, :1], lambda p: predict(p)[..., :1], num_points=5, steps=1, keep_logits=True)[0]
+    binary = renderings(logits[:, :1], lambda p: predict(p)[..., :1], Subdivision(5, 1), keep_logits=True)[0]
     values, labels = binary.probabilities(2)
     assert torch.allclose(values.sum(0), torch.ones(()))
     assert torch.equal(labels[0].bool(), binary.labels.bool())
@@ -205,18 +206,18 @@ def test_logits_that_are_not_finite_are_refused() -> None:
     logits = torch.full((1, 2, 8, 8), torch.inf)
     logits[:, 1] = -torch.inf
     with pytest.raises(ValueError, match="logits must be finite"):
-        render_labels(logits, make_predict(2, 0), num_points=5, steps=1)
+        render_labels(logits, make_predict(2, 0), Subdivision(5, 1))
 
 
 @pytest.mark.parametrize("num_points", [0, -3])
 def test_some_points_are_needed(num_points: int) -> None:
     with pytest.raises(ValueError, match="num_points >= 1"):
-        render_labels(torch.zeros(1, 2, 4, 4), make_predict(2, 0), num_points=num_points, steps=1)
+        render_labels(torch.zeros(1, 2, 4, 4), make_predict(2, 0), Subdivision(num_points, 1))
 
 
 MEMORY = """
     import resource, torch
-    from pointrend.core.render import render_labels
+    from pointrend.core import Subdivision, render_labels
     torch.set_num_threads(1)
     kind = {kind!r}
     logits = torch.zeros(1, 40, 64, 128)
@@ -226,9 +227,9 @@ MEMORY = """
     elif kind == "boundary":
         logits[:, 1, :, 50:] = 2
     predict = lambda p: torch.zeros(*p.shape[:2], 40)
-    render_labels(logits, predict, num_points=100, steps=1)
+    render_labels(logits, predict, Subdivision(100, 1))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    labels = render_labels(logits, predict, num_points=1000, steps=5)
+    labels = render_labels(logits, predict, Subdivision(1000, 5))
     assert labels.shape == (1, 2048, 4096)
     print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 """

@@ -6,6 +6,7 @@ Every test has a check, the wrong implementation, and ours: the check must pass 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,9 @@ from torchvision import ops
 from torchvision.models.detection.roi_heads import project_masks_on_boxes
 
 from pointrend.core import (
+    MASK_SUBDIVISION,
+    Sampling,
+    Subdivision,
     box_to_image,
     mask_point_loss,
     regular_grid,
@@ -29,11 +33,20 @@ from pointrend.core import (
     training_points,
     uncertainty,
 )
-from pointrend.data.instances import InstanceBatch, InstanceTargets
-from pointrend.models import CoarseMaskHead, PointHead, PointRendMaskHead, instance_pointrend
+from pointrend.data import InstanceBatch, InstanceTargets
+from pointrend.models import (
+    CoarseMaskHead,
+    InstanceArchitecture,
+    MaskArchitecture,
+    PointArchitecture,
+    PointHead,
+    PointRendMaskHead,
+    instance_pointrend,
+)
 from pointrend.models.mask_head import sample_in_boxes
 from pointrend.models.mask_losses import Positives, mask_losses
-from pointrend.train.instance_objective import InstanceObjective, sample_targets
+from pointrend.objectives import InstanceLoss
+from pointrend.objectives.instance import InstanceObjective, sample_targets
 
 SIZE = (64, 96)
 
@@ -42,7 +55,9 @@ def mask_head(num_classes: int = 1, *, channels: int = 4, padding: Any = "zeros"
     torch.manual_seed(0)
     made = PointRendMaskHead(
         coarse_head=CoarseMaskHead(in_channels=channels, num_classes=num_classes, channels=4, hidden=8),
-        point_head=PointHead(in_channels=channels, num_classes=num_classes, hidden=8, depth=1),
+        point_head=PointHead(
+            in_channels=channels, num_classes=num_classes, architecture=PointArchitecture(hidden=8, depth=1)
+        ),
         padding=padding,
     )
     for layer in (made.coarse_head.classifier, made.point_head.classifier):
@@ -103,7 +118,7 @@ def test_rendering_starts_on_a_grid_of_28_cells() -> None:
         asked.append(points.shape[1])
         return made.point_logits((features,), coarse, [BOX], CLASS, points, SIZE)
 
-    sides = [step.logits.shape[2] for step in subdivision_steps(coarse, predict, num_points=784, steps=5)]
+    sides = [step.logits.shape[2] for step in subdivision_steps(coarse, predict, Subdivision(784, 5))]
     assert sides == [14, 28, 56, 112, 224]
     assert asked == [14 * 14, 28 * 28, 784, 784, 784]
 
@@ -118,7 +133,7 @@ def test_rendering_starts_on_a_grid_of_28_cells() -> None:
     upsampled = F.interpolate(coarse, size=(28, 28), mode="bilinear", align_corners=False)
     assert not is_the_point_heads(upsampled)
     # What was sure on the upsampled grid is never asked: other masks at the end.
-    wrong = subdivide(upsampled, predict, num_points=784, steps=3)
+    wrong = subdivide(upsampled, predict, Subdivision(784, 3))
     assert ((wrong > 0) != (stages[-1] > 0)).float().mean() > 0.01
 
 
@@ -189,7 +204,7 @@ def test_rendering_writes_half_precision_answers_into_single_precision_masks() -
         answer = made.point_logits(
             (features,), made.coarse(features, [BOX], SIZE), [BOX], CLASS, regular_grid((4, 4)), SIZE
         )
-        stages = made.render((features,), [BOX], CLASS, SIZE, num_points=50, steps=1)
+        stages = made.render((features,), [BOX], CLASS, SIZE, replace(MASK_SUBDIVISION, num_points=50, steps=1))
     assert answer.dtype == torch.bfloat16
     assert {stage.dtype for stage in stages} == {torch.float32}
     with pytest.raises(RuntimeError):
@@ -211,19 +226,19 @@ def test_nothing_to_see_is_trained_through(full: tuple[bool, bool]) -> None:
     """11: a mean over no regions is NaN; a loss without the heads leaves processes waiting for gradients."""
     torch.manual_seed(0)
     network = instance_pointrend(
-        num_classes=1,
-        backbone="tf_efficientnet_lite0",
-        fpn_channels=8,
-        anchor_sizes=((8,), (16,), (32,), (48,), (64,)),
-        box_hidden=16,
-        coarse_channels=8,
-        coarse_hidden=16,
-        point_hidden=8,
+        1,
+        InstanceArchitecture(
+            backbone="tf_efficientnet_lite0",
+            fpn_channels=8,
+            anchor_sizes=((8,), (16,), (32,), (48,), (64,)),
+            box_hidden=16,
+            mask=MaskArchitecture(channels=8, hidden=16, point=PointArchitecture(hidden=8)),
+        ),
     )
     batch = InstanceBatch(
         torch.randn(2, 3, *SIZE), (SIZE, SIZE), tuple(rectangle() if shown else empty_target() for shown in full)
     )
-    losses = InstanceObjective(network, num_points=20).train()(batch, 0)
+    losses = InstanceObjective(network, InstanceLoss(sampling=Sampling(20))).train()(batch, 0)
     losses.total.backward()
 
     def is_trained_through(loss: Tensor, parameters: list[nn.Parameter]) -> bool:
@@ -254,7 +269,7 @@ def test_nothing_found_has_no_masks() -> None:
     for boxes in ([none, BOX], [BOX, none]):
         for one, other in zip(made.render((two,), boxes, CLASS, SIZE), alone, strict=True):
             torch.testing.assert_close(one, other)
-    points = training_points(torch.zeros(0, 1, 7, 7), num_points=20)
+    points = training_points(torch.zeros(0, 1, 7, 7), Sampling(20))
     assert points.shape == (0, 20, 2)
 
 
@@ -292,7 +307,7 @@ def test_rendering_carries_the_predicted_class_alone() -> None:
 
         assert own.shape == (3, 1, 1)
         start = predict(regular_grid((28, 28), batch=3)).transpose(1, 2).unflatten(2, (28, 28))
-        rendered = subdivide(start, predict, num_points=784, steps=3, measure=of_own)
+        rendered = subdivide(start, predict, Subdivision(784, 3), measure=of_own)
         return rendered[torch.arange(3), classes][:, None]
 
     def is_lean(render: Callable[[], Tensor]) -> tuple[bool, Tensor]:

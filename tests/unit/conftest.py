@@ -11,12 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pointrend.core import sample_points
+from pointrend.core import Subdivision, sample_points
 from pointrend.core.subdivision import PointPredictor
+from pointrend.data import InputSpec
 from pointrend.data.classes import ClassInfo
-from pointrend.models import SemanticOutput, SemanticPointRend
-from pointrend.zoo.modelfile import Model, SemanticModel, build, save_model
-from pointrend.zoo.spec import InputSpec, SemanticArchitecture, SemanticSpec, TestSpec
+from pointrend.models import PointArchitecture, SemanticArchitecture, SemanticOutput, SemanticPointRend
+from pointrend.spec import SemanticSpec, SemanticTest
+from pointrend.zoo import Model, save_model
+from pointrend.zoo.modelfile import network_of
 
 COLORS = (
     ClassInfo("background", (0, 0, 0)),
@@ -51,16 +53,19 @@ def color_model() -> Callable[..., Model]:
     """Makes a model that labels each pixel by its brightest channel (red is background)."""
 
     def make(*, classes: tuple[ClassInfo, ...] = COLORS, channels: str = "rgb", **test: int) -> Model:
-        settings = {"shortest": 48, "longest": 4000, "num_points": 1_000_000, "steps": 2} | test
+        settings: dict[str, object] = {"shortest": 48, "longest": 4000} | test
+        settings["subdivision"] = Subdivision(test.pop("num_points", 1_000_000), test.pop("steps", 2))
+        settings = {name: value for name, value in settings.items() if name not in ("num_points", "steps")}
         logits = 1 if len(classes) == 2 else len(classes)
         spec = SemanticSpec(
             name="colors",
-            architecture=SemanticArchitecture(backbone="none", num_classes=logits),
+            num_logits=logits,
+            architecture=SemanticArchitecture(backbone="none"),
             classes=classes,
             input=InputSpec(mean=(0, 0, 0), std=(1, 1, 1), channels=channels),
-            test=TestSpec(**settings),
+            test=SemanticTest(**settings),
         )
-        return SemanticModel(network=ColorNetwork(logits).eval(), spec=spec)
+        return Model(ColorNetwork(logits), spec).eval()
 
     return make
 
@@ -82,16 +87,16 @@ def small_spec() -> SemanticSpec:
     """A real architecture with few channels."""
     return SemanticSpec(
         name="small",
+        num_logits=3,
         architecture=SemanticArchitecture(
             backbone="tf_efficientnet_lite0",
-            num_classes=3,
             fpn_channels=16,
             coarse_channels=16,
-            point_hidden=16,
             fine_strides=(4, 2),
+            point=PointArchitecture(hidden=16),
         ),
         classes=COLORS,
-        test=TestSpec(shortest=64, longest=128, pad_multiple=32, num_points=256),
+        test=SemanticTest(shortest=64, longest=128, pad_multiple=32, subdivision=Subdivision(256, 2)),
         data="coloured paper",
         licence="CC0-1.0",
         scores={"miou": 61.25},
@@ -102,12 +107,12 @@ def small_spec() -> SemanticSpec:
 def small_model(small_spec: SemanticSpec) -> Model:
     """The real architecture with random weights."""
     torch.manual_seed(0)
-    return SemanticModel(network=build(small_spec).eval(), spec=small_spec)
+    return Model(network_of(small_spec), small_spec).eval()
 
 
 @pytest.fixture(scope="session")
 def small_file(small_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`small_model` in a file. Tests that change it take a copy."""
     path = tmp_path_factory.mktemp("models") / "small.safetensors"
-    save_model(path, small_model.network.state_dict(), small_model.spec)
+    save_model(small_model, path)
     return path

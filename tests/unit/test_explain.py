@@ -8,13 +8,19 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pointrend.explain import choose_window, explain, predict_and_keep, render, save_explanation
-from pointrend.inputs import to_pixels
-from pointrend.predict import SemanticPredictor
+from pointrend.explain import Rendering, choose_window, explain, predict_and_keep, render, save_explanation
+from pointrend.inputs import Frame, to_pixels
+from pointrend.predict import Encoded, PredictOptions, SemanticPredictor
 from pointrend.results import is_ours
-from pointrend.zoo.modelfile import Model
+from pointrend.zoo import Model
 
 MakeModel = Callable[..., Model]
+
+
+def predictor_of(model: Model, **options: int) -> SemanticPredictor:
+    found = model.predictor(PredictOptions(**options))
+    assert isinstance(found, SemanticPredictor)
+    return found
 
 
 def spot(height: int, width: int, y: int, x: int, radius: int) -> np.ndarray:
@@ -31,7 +37,7 @@ def titles(figure: Figure) -> list[str]:
 @pytest.mark.parametrize("pad_multiple", [1, 32])
 @pytest.mark.parametrize(("y", "x"), [(40, 40), (160, 250), (20, 270)])
 def test_the_window_shows_the_boundary(color_model: MakeModel, y: int, x: int, pad_multiple: int) -> None:
-    predictor = SemanticPredictor(color_model(shortest=200, pad_multiple=pad_multiple, num_points=3000))
+    predictor = predictor_of(color_model(shortest=200, pad_multiple=pad_multiple, num_points=3000))
     window = choose_window(render(predictor, spot(200, 300, y, x, 12)))
     assert window.left <= x <= window.right
     assert window.top <= y <= window.bottom
@@ -42,20 +48,35 @@ def test_the_window_shows_the_boundary(color_model: MakeModel, y: int, x: int, p
     assert window.right - window.left == window.bottom - window.top == 64
 
 
+def test_changes_at_a_coarse_boundary_count_more_than_larger_ones_elsewhere() -> None:
+    size = (200, 300)
+    coarse = np.zeros(size, np.uint8)
+    coarse[:, :40] = 1
+    labels = coarse.copy()
+    labels[100:120, 40:44] = 1
+    labels[60:90, 240:270] = 1
+    encoded = Encoded(None, Frame(padded=size, valid=size, size=size))
+    window = choose_window(Rendering(encoded, (), coarse, labels))  # type: ignore[arg-type]
+    assert window.left <= 40
+    assert window.right >= 44
+    assert window.top <= 100
+    assert window.bottom >= 120
+
+
 @pytest.mark.parametrize(("size", "steps"), [((1, 1), 2), ((1, 300), 1), ((40, 40), 0), ((300, 90), 2)])
 def test_any_image_has_a_window_inside(color_model: MakeModel, size: tuple[int, int], steps: int) -> None:
-    rendering = render(SemanticPredictor(color_model(pad_multiple=32), steps=steps), np.zeros((*size, 3), np.uint8))
+    rendering = render(predictor_of(color_model(pad_multiple=32), steps=steps), np.zeros((*size, 3), np.uint8))
     window = choose_window(rendering)
-    height, width = rendering.dense.valid
+    height, width = rendering.encoded.frame.valid
     assert 0 <= window.left < window.right <= width
     assert 0 <= window.top < window.bottom <= height
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2])
 def test_there_is_a_panel_for_each_step(color_model: MakeModel, steps: int) -> None:
-    predictor = SemanticPredictor(color_model(shortest=96, pad_multiple=32, num_points=500), steps=steps)
+    predictor = predictor_of(color_model(shortest=96, pad_multiple=32, num_points=500), steps=steps)
     found = titles(explain(predictor, spot(96, 130, 50, 60, 20)))
-    assert found[:2] == ["the photograph", "coarse prediction, 24 x 40"]
+    assert found[:2] == ["the image", "coarse prediction, 24 x 40"]
     expected = ["step 1: 500 points on 48 x 80", "step 2: 500 points on 96 x 160"][:steps]
     assert found[2:-2] == expected
     assert found[-2].startswith("uncertainty")
@@ -65,7 +86,7 @@ def test_there_is_a_panel_for_each_step(color_model: MakeModel, steps: int) -> N
 def test_points_are_drawn_where_they_were_predicted(color_model: MakeModel) -> None:
     """In pixels of the padded input: a dot of step 2 is the centre of one of its grid's cells, inside the window."""
     # In the padding this model's logits are tied: some 3600 points go there before any goes to the disc.
-    predictor = SemanticPredictor(color_model(shortest=96, pad_multiple=32, num_points=4000))
+    predictor = predictor_of(color_model(shortest=96, pad_multiple=32, num_points=4000))
     image = spot(96, 130, 50, 60, 20)
     rendering = render(predictor, image)
     window = choose_window(rendering)
@@ -89,7 +110,7 @@ def test_points_are_drawn_where_they_were_predicted(color_model: MakeModel) -> N
 
 def test_maps_of_every_resolution_lie_in_one_frame(color_model: MakeModel) -> None:
     """The disc's centre of mass is the same in the coarse panel, the steps and the result."""
-    predictor = SemanticPredictor(color_model(shortest=192, pad_multiple=32, num_points=20_000))
+    predictor = predictor_of(color_model(shortest=192, pad_multiple=32, num_points=20_000))
     figure = explain(predictor, spot(96, 130, 50, 60, 8))  # seen at twice its size
     for panel in (figure.axes[1], figure.axes[2], figure.axes[3], figure.axes[5]):
         labels = panel.images[1]
@@ -106,10 +127,10 @@ def test_maps_of_every_resolution_lie_in_one_frame(color_model: MakeModel) -> No
 def test_a_kept_rendering_is_the_prediction_and_is_not_made_again(
     color_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
-    predictor = SemanticPredictor(color_model(shortest=96, pad_multiple=32, num_points=500), steps=steps)
+    predictor = predictor_of(color_model(shortest=96, pad_multiple=32, num_points=500), steps=steps)
     path = tmp_path / "photo.png"
     Image.fromarray(spot(96, 130, 50, 60, 20)).save(path)
-    expected = predictor(path)
+    expected = predictor.predict(to_pixels(path), path)
     result, rendering = predict_and_keep(predictor, to_pixels(path), path)
     assert np.array_equal(result.labels, expected.labels)
     assert result.labels.dtype == expected.labels.dtype
@@ -120,14 +141,14 @@ def test_a_kept_rendering_is_the_prediction_and_is_not_made_again(
     def again(*arguments: object) -> None:
         raise AssertionError("the network ran again")
 
-    monkeypatch.setattr(SemanticPredictor, "dense", again)
+    monkeypatch.setattr(SemanticPredictor, "encode", again)
     assert titles(explain(predictor, result.image, rendering=rendering)) == found
 
 
 def test_it_is_saved_whole_or_not_at_all(
     color_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predictor = SemanticPredictor(color_model())
+    predictor = predictor_of(color_model())
     image = spot(48, 64, 24, 30, 10)
     path = tmp_path / "new" / "explained.png"
     save_explanation(predictor, image, path)

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pointrend.data import ImageError
-from pointrend.inputs import network_input, test_size, to_pixels
-from pointrend.zoo.spec import InputSpec, TestSpec
+from pointrend.data import ImageError, InputSpec
+from pointrend.inputs import is_batch, network_input, test_size, to_pixels
+from pointrend.spec import SemanticTest
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
 
@@ -49,25 +49,25 @@ def test_pixels_are_a_copy() -> None:
 
 def test_a_view_with_negative_strides_becomes_a_network_input() -> None:
     pixels = to_pixels(PIXELS[::-1, ::-1])
-    made = network_input(pixels, input=InputSpec(), test=TestSpec(shortest=32))
-    assert made.tensor.shape == (1, 3, 32, 45)
+    images, _ = network_input(pixels, input=InputSpec(), test=SemanticTest(shortest=32))
+    assert images.shape == (1, 3, 32, 45)
 
 
 @pytest.mark.parametrize(
     ("image", "said"),
     [
-        (PIXELS.astype(np.float32), r"arrays must be \(H, W, 3\) uint8, got \(5, 7, 3\) float32"),
-        (PIXELS[:, :, 0], r"got \(5, 7\) uint8"),
-        (PIXELS[:0], r"got \(0, 7, 3\)"),
-        (np.zeros((5, 7, 4), np.uint8), r"got \(5, 7, 4\)"),
-        (torch.zeros(5, 7, 3), r"tensors must be \(3, H, W\), one image, got \(5, 7, 3\)"),
+        (PIXELS.astype(np.float32), r"float arrays must be in \[0, 1\], got \[0, 2[0-9]+\]; do not normalise"),
+        (PIXELS.astype(np.int64), r"arrays must be uint8, uint16 or floats in \[0, 1\], got int64"),
+        (PIXELS[:0], r"arrays must be \(H, W, 3\).*got \(0, 7, 3\)"),
+        (np.zeros((5, 7, 2), np.uint8), r"got \(5, 7, 2\)"),
+        (torch.zeros(5, 7, 3), r"tensors must be \(3, H, W\).*of one image, got \(5, 7, 3\)"),
         (torch.zeros(1, 3, 5, 7), r"got \(1, 3, 5, 7\)"),
         (torch.zeros(3, 0, 7), r"got \(3, 0, 7\)"),
         (torch.full((3, 5, 7), 1.5), r"in \[0, 1\], got \[1.5, 1.5\]"),
         (torch.full((3, 5, 7), float("nan")), "in .0, 1., got .nan"),
         (torch.full((3, 5, 7), -0.1), r"\[-0.1, -0.1\]"),
-        (torch.zeros(3, 5, 7, dtype=torch.int64), "uint8 or float, got torch.int64"),
-        (7, "expected a path, a PIL image, an array or a tensor, got int"),
+        (torch.zeros(3, 5, 7, dtype=torch.int64), "uint8, uint16 or floats in .0, 1., got int64"),
+        (7, r"expected a path, a PIL image, an array \(H, W, 3\) or a tensor \(3, H, W\), got int"),
         (None, "got NoneType"),
         (Image.new("RGB", (0, 4)), "no pixels: 0 x 4"),
     ],
@@ -105,7 +105,7 @@ def test_a_truncated_file_opened_by_the_caller_is_an_image_error(tmp_path: Path)
     ],
 )
 def test_known_test_sizes(size: tuple[int, int], shortest: int, longest: int, expected: tuple[int, int]) -> None:
-    assert test_size(size, TestSpec(shortest=shortest, longest=longest)) == expected
+    assert test_size(size, SemanticTest(shortest=shortest, longest=longest)) == expected
 
 
 @given(
@@ -114,7 +114,7 @@ def test_known_test_sizes(size: tuple[int, int], shortest: int, longest: int, ex
     more=st.integers(0, 1000),
 )
 def test_size_respects_both_limits_and_reaches_one(size: tuple[int, int], shortest: int, more: int) -> None:
-    height, width = test_size(size, TestSpec(shortest=shortest, longest=shortest + more))
+    height, width = test_size(size, SemanticTest(shortest=shortest, longest=shortest + more))
     assert min(height, width) <= shortest
     assert max(height, width) <= shortest + more
     assert min(height, width) == shortest or max(height, width) == shortest + more
@@ -125,17 +125,69 @@ def test_input_is_normalised_ordered_and_padded_with_zeros() -> None:
     pixels = np.zeros((32, 40, 3), np.uint8)
     pixels[:] = (10, 20, 30)
     spec = InputSpec(mean=(5.0, 6.0, 7.0), std=(1.0, 2.0, 4.0), channels="bgr")
-    made = network_input(pixels, input=spec, test=TestSpec(shortest=32, pad_multiple=64))
-    assert made.valid == (32, 40)
-    assert made.tensor.shape == (1, 3, 64, 64)
+    images, frame = network_input(pixels, input=spec, test=SemanticTest(shortest=32, pad_multiple=64))
+    assert (frame.padded, frame.valid, frame.size) == ((64, 64), (32, 40), (32, 40))
+    assert images.shape == (1, 3, 64, 64)
     inside = torch.tensor([(30 - 5) / 1, (20 - 6) / 2, (10 - 7) / 4])
-    assert torch.equal(made.tensor[0, :, :32, :40], inside[:, None, None].expand(3, 32, 40))
-    assert not made.tensor[0, :, 32:].any()
-    assert not made.tensor[0, :, :, 40:].any()
+    assert torch.equal(images[0, :, :32, :40], inside[:, None, None].expand(3, 32, 40))
+    assert not images[0, :, 32:].any()
+    assert not images[0, :, :, 40:].any()
+
+
+def test_a_smaller_image_averages_pixels_that_bilinear_resizing_alone_would_skip() -> None:
+    pixels = np.zeros((128, 128, 3), np.uint8)
+    pixels[:, 1::4] = pixels[:, 2::4] = 255  # the two columns between which every fourth centre lies
+    images, _ = network_input(
+        pixels, input=InputSpec(mean=(0.0,) * 3, std=(1.0,) * 3), test=SemanticTest(shortest=32, longest=32)
+    )
+    assert images.shape == (1, 3, 32, 32)
+    assert (images[..., 1:-1] - 127.5).abs().max() <= 1
 
 
 def test_no_padding_where_the_size_fits() -> None:
-    made = network_input(
-        np.zeros((64, 96, 3), np.uint8), input=InputSpec(), test=TestSpec(shortest=64, pad_multiple=32)
+    images, frame = network_input(
+        np.zeros((64, 96, 3), np.uint8), input=InputSpec(), test=SemanticTest(shortest=64, pad_multiple=32)
     )
-    assert made.tensor.shape[2:] == made.valid == (64, 96)
+    assert images.shape[2:] == frame.valid == frame.padded == (64, 96)
+
+
+GREY = PIXELS[:, :, 0]
+AS_COLOR = np.repeat(GREY[:, :, None], 3, axis=2)
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        (GREY, AS_COLOR),
+        (GREY[:, :, None], AS_COLOR),
+        (torch.from_numpy(GREY), AS_COLOR),
+        (torch.from_numpy(GREY)[None], AS_COLOR),
+        (PIXELS.astype(np.uint16) * 257, PIXELS),
+        (np.full((2, 2, 3), 65535, np.uint16), np.full((2, 2, 3), 255)),
+        (np.full((2, 2, 3), 128, np.uint16), np.zeros((2, 2, 3))),  # 0.498 steps of 8 bits
+        (np.full((2, 2, 3), 129, np.uint16), np.ones((2, 2, 3))),
+        (PIXELS / 255, PIXELS),
+        ((PIXELS / 255).astype(np.float16), PIXELS),
+        (np.dstack((PIXELS, np.full_like(GREY, 255))), PIXELS),
+        (np.dstack((PIXELS, np.zeros_like(GREY))), np.full_like(PIXELS, 255)),  # transparent is white
+        (np.dstack((np.zeros_like(PIXELS), np.full_like(GREY, 102))), np.full_like(PIXELS, 153)),
+    ],
+)
+def test_grey_deep_float_and_transparent_arrays(image: object, expected: np.ndarray) -> None:
+    pixels = to_pixels(image)  # type: ignore[arg-type]
+    assert pixels.dtype == np.uint8
+    assert np.array_equal(pixels, expected)
+
+
+def test_transparent_arrays_of_opencv() -> None:
+    image = np.dstack((PIXELS[:, :, ::-1], np.full_like(GREY, 255)))
+    assert np.array_equal(to_pixels(image, channels="bgr"), PIXELS)
+
+
+def test_what_stands_for_several_images() -> None:
+    assert is_batch([PIXELS])
+    assert is_batch(image for image in [PIXELS])
+    assert is_batch(np.zeros((2, 5, 7, 3)))
+    assert is_batch(torch.zeros(2, 3, 5, 7))
+    for one in (PIXELS, GREY, torch.zeros(3, 5, 7), "a.png", Path("a.png"), Image.fromarray(PIXELS), b"bytes", 7):
+        assert not is_batch(one)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,41 +11,61 @@ import pytest
 import torch
 from PIL import Image
 
-from pointrend import Predictor
+from pointrend.core import Subdivision
+from pointrend.data import find_samples
 from pointrend.data.classes import ClassInfo, generate_colors
-from pointrend.data.instance_layouts import find_instance_samples
-from pointrend.evaluate import evaluate_instances
-from pointrend.predict import InstancePredictor
-from pointrend.zoo.modelfile import InstanceModel, build
-from pointrend.zoo.spec import InstanceArchitecture, InstanceSpec, InstanceTestSpec
+from pointrend.evaluation import evaluate
+from pointrend.models import Detection, InstanceArchitecture, MaskArchitecture, PointArchitecture
+from pointrend.predict import SHOWN_SCORE, InstancePredictor, PredictOptions
+from pointrend.results import InstanceResult
+from pointrend.spec import InstanceSpec, InstanceTest
+from pointrend.zoo import Model
+from pointrend.zoo.modelfile import network_of
 
 
-def make_model(num_classes: int = 1, **test: object) -> InstanceModel:
+def make_model(num_classes: int = 1, *, max_detections: int = 6, steps: int = 1, **test: object) -> Model:
     torch.manual_seed(0)
     names = [f"thing {i}" for i in range(num_classes)] if num_classes > 1 else ["object"]
     colors = generate_colors(min(num_classes, 24))
     spec = InstanceSpec(
         name="small",
+        num_logits=num_classes,
         architecture=InstanceArchitecture(
             backbone="tf_efficientnet_lite0",
-            num_classes=num_classes,
             fpn_channels=8,
             anchor_sizes=((8,), (16,), (32,), (48,), (64,)),
             box_hidden=16,
-            coarse_channels=8,
-            coarse_hidden=16,
-            point_hidden=8,
+            mask=MaskArchitecture(channels=8, hidden=16, point=PointArchitecture(hidden=8)),
         ),
         classes=tuple(ClassInfo(name, colors[i % len(colors)]) for i, name in enumerate(names)),
-        test=InstanceTestSpec.model_validate(
-            {"shortest": 64, "longest": 128, "score_threshold": 0.0, "max_detections": 6, "steps": 1} | test
+        test=InstanceTest.model_validate(
+            {
+                "shortest": 64,
+                "longest": 128,
+                "detection": Detection(score_threshold=0.0, max_detections=max_detections),
+                "subdivision": Subdivision(784, steps, start=28),
+            }
+            | test
         ),
     )
-    return InstanceModel(network=build(spec).eval(), spec=spec)
+    return Model(network_of(spec), spec).eval()
+
+
+def predict(model: Model, image: object, **options: object) -> InstanceResult:
+    """Everything that the network finds, of however low a score."""
+    found = model.predict(image, **({"score_threshold": 0.0} | options))  # type: ignore[arg-type]
+    assert isinstance(found, InstanceResult)
+    return found
+
+
+def predictor_of(model: Model, **options: int) -> InstancePredictor:
+    found = model.predictor(PredictOptions(**options))
+    assert isinstance(found, InstancePredictor)
+    return found
 
 
 @pytest.fixture(scope="module")
-def model() -> InstanceModel:
+def model() -> Model:
     return make_model()
 
 
@@ -53,8 +74,8 @@ def picture(height: int, width: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (33, 97), (97, 33), (1, 300), (200, 140)])
-def test_results_have_the_size_of_the_image(model: InstanceModel, size: tuple[int, int]) -> None:
-    found = InstancePredictor(model)(picture(*size))
+def test_results_have_the_size_of_the_image(model: Model, size: tuple[int, int]) -> None:
+    found = predict(model, picture(*size))
     height, width = size
     assert found.ids.shape == size
     assert all(mask.shape == size for mask in found.masks)
@@ -64,39 +85,38 @@ def test_results_have_the_size_of_the_image(model: InstanceModel, size: tuple[in
     assert (found.boxes <= np.array([width, height, width, height]) + 1e-3).all()
 
 
-def test_stages_are_named_and_sized(model: InstanceModel) -> None:
-    predictor = InstancePredictor(model, steps=3)
+def test_stages_are_named_and_sized(model: Model) -> None:
+    predictor = predictor_of(model, steps=3)
     assert predictor.stages == ("coarse", "28x28", "56x56", "112x112", "224x224")
-    detected = predictor.detect(picture(64, 64))
-    assert [tuple(s.shape[1:]) for s in predictor.render(detected)] == [(1, n, n) for n in (7, 28, 56, 112, 224)]
+    encoded = predictor.encode(picture(64, 64))
+    assert [tuple(s.shape[1:]) for s in predictor.render(encoded)] == [(1, n, n) for n in (7, 28, 56, 112, 224)]
 
 
-def test_scaled_input(model: InstanceModel) -> None:
+def test_scaled_input(model: Model) -> None:
     """A model for small things enlarges its input; `size` overrides the factor."""
-    enlarged = InstancePredictor(make_model(scale=2.0, longest=1000))
-    assert enlarged.detect(picture(40, 60)).valid == (80, 120)
-    assert InstancePredictor(make_model(scale=2.0, longest=100)).detect(picture(40, 60)).valid == (67, 100)
-    assert InstancePredictor(make_model(scale=2.0), size=64).detect(picture(40, 60)).valid == (64, 96)
+    small = picture(40, 60)
+    assert predictor_of(make_model(scale=2.0, longest=1000)).encode(small).frame.valid == (80, 120)
+    assert predictor_of(make_model(scale=2.0, longest=100)).encode(small).frame.valid == (67, 100)
+    assert predictor_of(make_model(scale=2.0), size=64).encode(small).frame.valid == (64, 96)
 
 
-def test_one_call_for_both_tasks(model: InstanceModel, tmp_path: Path) -> None:
+def test_one_call_for_both_tasks(model: Model, tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(picture(50, 70)).save(path)
-    predict = Predictor(model)
-    one, two = predict(path), predict([path, picture(50, 70)])
+    one, two = model.predict(path, score_threshold=0), model.predict([path, picture(50, 70)], score_threshold=0)
     assert one.path == path
     assert len(two) == 2
-    assert np.array_equal(one.ids, two[1].ids)  # type: ignore[union-attr]
+    assert np.array_equal(one.ids, two[1].ids)
 
 
-def test_fewer_by_score_and_number(model: InstanceModel) -> None:
-    everything = InstancePredictor(model)(picture(64, 64))
+def test_fewer_by_score_and_number(model: Model) -> None:
+    everything = predict(model, picture(64, 64))
     assert len(everything) == 6
     middle = float(everything.scores[2])
-    better = InstancePredictor(model, score_threshold=middle)(picture(64, 64))
+    better = predict(model, picture(64, 64), score_threshold=middle)
     assert np.array_equal(better.scores, everything.scores[everything.scores > middle])
-    assert len(InstancePredictor(model, max_detections=2)(picture(64, 64))) == 2
-    nothing = InstancePredictor(model, score_threshold=0.999)(picture(64, 64))
+    assert len(predict(model, picture(64, 64), max_detections=2)) == 2
+    nothing = predict(model, picture(64, 64), score_threshold=0.999)
     assert len(nothing) == 0
     assert not nothing.ids.any()
 
@@ -105,22 +125,24 @@ def test_fewer_by_score_and_number(model: InstanceModel) -> None:
     ("settings", "said"),
     [
         ({"size": 31}, "size must be at least 32"),
-        ({"num_points": 0}, "num_points must be at least 1"),
+        ({"points": 0}, "points must be at least 1"),
         ({"steps": 7}, "steps must be 0 to 6"),
         ({"score_threshold": 1.0}, "score_threshold must be at least 0 and under 1"),
         ({"max_detections": 0}, "max_detections must be 1 to 65535"),
-        ({"device": "nowhere"}, "nowhere"),
+        ({"probabilities": True}, "probabilities is for semantic models, small finds instances"),
+        ({"adaptive": True, "reference": True}, "choose one of adaptive and reference"),
     ],
 )
-def test_settings_that_are_none(model: InstanceModel, settings: dict[str, object], said: str) -> None:
+def test_settings_that_are_none(model: Model, settings: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        InstancePredictor(model, **settings)  # type: ignore[arg-type]
+        model.predict(picture(64, 64), **settings)  # type: ignore[arg-type]
 
 
 def test_memory_does_not_depend_on_the_number_of_classes() -> None:
     """Rendering with LVIS's 1203 classes: all of them at 224 x 224 would be 240 MB an instance."""
-    predictor = InstancePredictor(make_model(1203, max_detections=20, steps=3))
-    detected = predictor.detect(picture(64, 64))
+    predictor = make_model(1203, max_detections=20, steps=3).scoring_predictor()
+    assert isinstance(predictor, InstancePredictor)
+    detected = predictor.encode(picture(64, 64))
     assert len(detected.output.detections[0].boxes) == 20
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     stages = predictor.render(detected)
@@ -129,21 +151,43 @@ def test_memory_does_not_depend_on_the_number_of_classes() -> None:
     assert grown < 1.5e9  # all classes of all instances: 4.8 GB
 
 
-def test_evaluation_has_a_row_for_each_stage(model: InstanceModel, tmp_path: Path) -> None:
+def test_evaluation_has_a_row_for_each_stage(model: Model, tmp_path: Path) -> None:
     ids = np.zeros((50, 60), np.uint16)
     ids[10:30, 10:30] = 4
     for folder, values in (("images", picture(50, 60)), ("labels", ids)):
         (tmp_path / folder).mkdir()
         for name in "ab":
             Image.fromarray(values).save(tmp_path / folder / f"{name}.png")
-    samples = find_instance_samples(tmp_path)
+    samples = find_samples(tmp_path, task="instance")
     seen: list[tuple[int, int]] = []
-    found = evaluate_instances(
-        InstancePredictor(model), samples, limit=1, progress=lambda done, total: seen.append((done, total))
-    )
+    found = evaluate(model, samples, limit=1, progress=lambda done, total: seen.append((done, total)))
     assert list(found.rows) == ["coarse", "28x28", "56x56"]
     assert (found.num_images, found.max_detections, seen) == (1, 6, [(1, 1)])
-    as_json = found.to_dict()
-    assert as_json["rows"]["coarse"]["box"] == as_json["rows"]["56x56"]["box"]  # type: ignore[index]
+    rows = found.to_dict()["rows"]
+    boxes = [{k: v for k, v in rows[row].items() if k.startswith("box_")} for row in ("coarse", "56x56")]  # type: ignore[index]
+    assert boxes[0] == boxes[1]
+    assert boxes[0]
     with pytest.raises(ValueError, match="the model has 3 classes, the data 1"):
-        evaluate_instances(InstancePredictor(make_model(3)), samples)
+        evaluate(make_model(3), samples)
+
+
+def test_the_boxes_of_wide_images_are_scaled_on_each_axis() -> None:
+    """The network's size is rounded on each axis of its own: a box that fills the input fills the image."""
+    model = make_model(longest=1000)
+    predictor = predictor_of(model)
+    encoded = predictor.encode(picture(33, 97))  # seen as 64 x 188, by factors of 1.939 and 1.938
+    (found,) = encoded.output.detections
+    whole = torch.tensor([[0.0, 0.0, encoded.frame.valid[1], encoded.frame.valid[0]]])
+    output = encoded.output._replace(
+        detections=(found._replace(boxes=whole, scores=found.scores[:1], classes=found.classes[:1]),)
+    )
+    whole_image = replace(encoded, output=output)
+    result = predictor.result(whole_image, predictor.render(whole_image)[-1], picture(33, 97))
+    assert np.allclose(result.boxes, [[0, 0, 97, 33]], atol=1e-4)
+
+
+def test_library_and_command_show_the_same_objects() -> None:
+    """Both leave out what is scored 0.5 or lower; metrics get everything that the model's own threshold lets pass."""
+    model = make_model()
+    assert model.predictor().test.detection.score_threshold == SHOWN_SCORE == 0.5
+    assert model.scoring_predictor().test.detection.score_threshold == 0.0

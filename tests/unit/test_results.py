@@ -12,7 +12,7 @@ from PIL import Image
 from pointrend.data.classes import ClassInfo
 from pointrend.data.images import read_labels
 from pointrend.results import SemanticResult, is_ours
-from pointrend.results.files import save_png
+from pointrend.results.files import png_bytes
 
 CLASSES = (
     ClassInfo("background", (0, 0, 0)),
@@ -55,9 +55,9 @@ def test_summary_counts_what_occurs_largest_first() -> None:
     assert summary["image"] == str(Path("a/b.jpg"))
     assert (summary["height"], summary["width"]) == (20, 30)
     assert summary["classes"] == [
-        {"index": 1, "name": "cat", "color": [250, 10, 20], "pixels": 300, "share": 0.5},
-        {"index": 0, "name": "background", "color": [0, 0, 0], "pixels": 299, "share": 299 / 600},
-        {"index": 2, "name": "Füße", "color": [1, 2, 3], "pixels": 1, "share": 1 / 600},
+        {"index": 1, "name": "cat", "color": [250, 10, 20], "pixels": 300, "ratio": 0.5},
+        {"index": 0, "name": "background", "color": [0, 0, 0], "pixels": 299, "ratio": 299 / 600},
+        {"index": 2, "name": "Füße", "color": [1, 2, 3], "pixels": 1, "ratio": 1 / 600},
     ]
     assert make_result().summary()["image"] is None
 
@@ -100,7 +100,7 @@ def test_the_photograph_is_never_replaced(tmp_path: Path) -> None:
     photo = tmp_path / "photo.png"
     Image.fromarray(make_result().image).save(photo)
     before = photo.read_bytes()
-    with pytest.raises(ValueError, match="would replace the photograph"):
+    with pytest.raises(ValueError, match="would replace the image"):
         make_result(tmp_path / "." / "photo.png").save(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["photo.png"]
     assert photo.read_bytes() == before
@@ -130,7 +130,7 @@ def test_pictures_are_whole_and_say_whose_they_are(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (37, 53, 3), np.uint8)
     ids = np.arange(37 * 53, dtype=np.uint16).reshape(37, 53)
     for name, picture in (("photo", Image.fromarray(pixels)), ("ids", Image.fromarray(ids))):
-        save_png(picture, tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.png").write_bytes(png_bytes(picture))
         with Image.open(tmp_path / f"{name}.png") as image:
             image.load()  # checks the sums of all parts
             assert image.info["Software"] == "pointrend"

@@ -42,7 +42,7 @@ def result(
     return InstanceResult(
         boxes=np.array(boxes, np.float32).reshape(-1, 4),
         scores=np.array(scores, np.float32),
-        class_ids=np.array(classes, np.int64),
+        labels=np.array(classes, np.int64),
         masks=masks_of(boxes) if boxes else LazyMasks(np.zeros((0, 28, 28), np.float32), np.zeros((0, 4)), SIZE),
         classes=CLASSES,
         image=image,
@@ -109,7 +109,7 @@ def test_as_a_sequence() -> None:
     assert np.array_equal(masks[-2], masks[1])
     assert len(masks[1:]) == 2
     assert np.array_equal(masks[1:][0], masks[1])
-    assert np.array_equal(masks.chosen(np.array([False, True, False]))[0], masks[1])
+    assert np.array_equal(masks[np.array([False, True, False])][0], masks[1])
     with pytest.raises(IndexError, match="3 masks"):
         masks[3]
 
@@ -148,7 +148,7 @@ def test_ids_give_pixels_to_the_better_score() -> None:
 
 def test_only_better_ones() -> None:
     found = result([[10, 10, 30, 30], [20, 10, 40, 30]], [0.9, 0.4], [0, 1]).above(0.5)
-    assert (len(found), len(found.masks), found.class_ids.tolist()) == (1, 1, [0])
+    assert (len(found), len(found.masks), found.labels.tolist()) == (1, 1, [0])
 
 
 def test_coco_results() -> None:
@@ -175,7 +175,7 @@ def test_files(tmp_path: Path) -> None:
     summary = json.loads(paths[3].read_text())
     assert [(c["name"], c["count"]) for c in summary["classes"]] == [("cat", 1), ("dog", 1)]
     assert np.array_equal(to_mask(summary["instances"][1]["mask"], SIZE), found.masks[1])
-    with pytest.raises(ValueError, match="would replace the photograph"):
+    with pytest.raises(ValueError, match="would replace the image"):
         found.save(photo.parent)
 
 
@@ -194,7 +194,7 @@ def test_more_ids_than_16_bits_hold() -> None:
     many = InstanceResult(
         boxes=boxes,
         scores=np.ones(65536, np.float32),
-        class_ids=np.zeros(65536, np.int64),
+        labels=np.zeros(65536, np.int64),
         masks=LazyMasks(np.zeros((65536, 1, 1), np.float32), boxes, SIZE),
         classes=CLASSES,
         image=np.zeros((*SIZE, 3), np.uint8),

@@ -11,54 +11,58 @@ import torch
 
 from pointrend.data.classes import ClassInfo
 from pointrend.inputs import network_input
-from pointrend.verify import InstanceReference, ReferenceFileError, read_reference, reference_image, verify
-from pointrend.zoo.modelfile import InstanceModel, build
-from pointrend.zoo.spec import InstanceArchitecture, InstanceSpec, InstanceTestSpec
+from pointrend.models import Detection, InstanceArchitecture, MaskArchitecture, PointArchitecture
+from pointrend.references import InstanceReference, ReferenceFileError, reference_image
+from pointrend.spec import InstanceSpec, InstanceTest
+from pointrend.verify import read_reference, verify
+from pointrend.zoo import Model
+from pointrend.zoo.modelfile import network_of
 
 SPEC = InstanceSpec(
     name="small",
+    num_logits=3,
     architecture=InstanceArchitecture(
-        backbone="tf_efficientnet_lite0", num_classes=3, fpn_channels=16, box_hidden=16, coarse_channels=8,
-        coarse_hidden=16, point_hidden=8,
+        backbone="tf_efficientnet_lite0", fpn_channels=16, box_hidden=16,
+        mask=MaskArchitecture(channels=8, hidden=16, point=PointArchitecture(hidden=8)),
     ),
     classes=tuple(ClassInfo(n, (i, i, i)) for i, n in enumerate("abc")),
-    test=InstanceTestSpec(),
+    test=InstanceTest(),
 )  # fmt: skip
 NUMBERS = {"height": 70, "width": 101, "seed": 3}
 
 
 @pytest.fixture(scope="module")
-def model() -> InstanceModel:
+def model() -> Model:
     torch.manual_seed(0)
-    network = build(SPEC)
+    network = network_of(SPEC)
     for layer in (
         network.rpn.head.cls_logits,
         network.box_predictor.cls_score,
         network.mask_head.coarse_head.classifier,
     ):
         torch.nn.init.normal_(layer.weight, std=0.3)  # as if it had been trained: scores that differ
-    return InstanceModel(network=network.eval(), spec=SPEC)
+    return Model(network, SPEC).eval()
 
 
 @torch.inference_mode()
-def arrays(model: InstanceModel) -> dict[str, np.ndarray]:
+def arrays(model: Model) -> dict[str, np.ndarray]:
     """A reference that the model itself computes, by its parts."""
     network = model.network
     sides = {"scale": 1.0, "longest": 101}
-    made = network_input(reference_image(**NUMBERS), input=SPEC.input, test=SPEC.test.model_copy(update=sides))
-    output = network(made.tensor, [made.valid], score_threshold=0.02, max_detections=30)
+    images, frame = network_input(reference_image(**NUMBERS), input=SPEC.input, test=SPEC.test.model_copy(update=sides))
+    output = network(images, [frame.valid], Detection(score_threshold=0.02, max_detections=30))
     features = output.features
     raw = network.rpn.raw(features.pyramid)
     (proposals,) = network.rpn.proposals(raw, features.valid, per_level=1000, total=1000, nms=0.7)
     boxes = torch.tensor([[0.0, 0.0, 40.0, 30.0], [60.0, 20.0, 101.0, 70.0], [50.0, 5.0, 53.0, 60.0]])
     classes = torch.tensor([0, 2, 1])
-    told = network.boxes(features, [boxes])
+    regions = network.boxes(features, [boxes])
     stages = network.mask_head.render(features.fine, [boxes], classes, features.size)
     (found,) = output.detections
     tensors = {
         "p2": features.pyramid[0][0, :8], "rpn_objectness_p4": raw.objectness[2][0], "rpn_deltas_p4": raw.deltas[2][0],
         "proposals": proposals.boxes[:200], "proposal_logits": proposals.logits[:200], "boxes": boxes,
-        "classes": classes, "class_logits": told.class_logits.roll(-1, dims=1), "box_deltas": told.deltas[:, 4:],
+        "classes": classes, "class_logits": regions.class_logits.roll(-1, dims=1), "box_deltas": regions.deltas[:, 4:],
         "coarse_masks": stages[0][:, 0], "mask_probs": stages[-1][:, 0].sigmoid(), "det_boxes": found.boxes,
         "det_scores": found.scores, "det_classes": found.classes,
     }  # fmt: skip
@@ -66,7 +70,7 @@ def arrays(model: InstanceModel) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def own(model: InstanceModel) -> dict[str, np.ndarray]:
+def own(model: Model) -> dict[str, np.ndarray]:
     return arrays(model)
 
 
@@ -77,11 +81,11 @@ def read(path: Path, own: dict[str, np.ndarray], **changes: Any) -> InstanceRefe
     return found
 
 
-def failing(model: InstanceModel, reference: InstanceReference) -> set[str]:
+def failing(model: Model, reference: InstanceReference) -> set[str]:
     return {check.name for check in verify(model, reference) if not check.ok}
 
 
-def test_a_model_agrees_with_itself_and_with_no_other(model: InstanceModel, own: Any, tmp_path: Path) -> None:
+def test_a_model_agrees_with_itself_and_with_no_other(model: Model, own: Any, tmp_path: Path) -> None:
     reference = read(tmp_path / "r.npz", own)
     checks = verify(model, reference)
     assert [c.name for c in checks] == [
@@ -90,11 +94,11 @@ def test_a_model_agrees_with_itself_and_with_no_other(model: InstanceModel, own:
     ]  # fmt: skip
     assert all(c.ok for c in checks), checks
     torch.manual_seed(1)
-    other = InstanceModel(network=build(SPEC).eval(), spec=SPEC)
+    other = Model(network_of(SPEC), SPEC).eval()
     assert {"p2", "rpn_objectness_p4", "class_logits", "coarse_masks"} <= failing(other, reference)
 
 
-def test_boxes_match_in_any_order(model: InstanceModel, own: Any, tmp_path: Path) -> None:
+def test_boxes_match_in_any_order(model: Model, own: Any, tmp_path: Path) -> None:
     order = np.random.default_rng(0).permutation(len(own["det_boxes"]))
     shuffled = {name: own[name][order] for name in ("det_boxes", "det_scores", "det_classes")}
     shuffled["proposals"] = own["proposals"][::-1].copy()
@@ -117,12 +121,12 @@ def test_boxes_match_in_any_order(model: InstanceModel, own: Any, tmp_path: Path
     ],
 )
 def test_what_was_changed_fails_and_nothing_else(
-    model: InstanceModel, own: Any, tmp_path: Path, change: Any, expected: str
+    model: Model, own: Any, tmp_path: Path, change: Any, expected: str
 ) -> None:
     assert failing(model, read(tmp_path / "r.npz", own, **change(own))) == {expected}
 
 
-def test_a_few_pixels_of_masks_may_differ(model: InstanceModel, own: Any, tmp_path: Path) -> None:
+def test_a_few_pixels_of_masks_may_differ(model: Model, own: Any, tmp_path: Path) -> None:
     probs = own["mask_probs"].copy()
     some = int(0.004 * probs.size)
     probs.reshape(-1)[:some] = 1 - probs.reshape(-1)[:some] + 0.3
@@ -147,7 +151,7 @@ def test_what_is_no_reference(own: Any, tmp_path: Path, changes: dict[str, Any],
         read(tmp_path / "r.npz", own, **changes)
 
 
-def test_references_of_another_model(model: InstanceModel, own: Any, tmp_path: Path) -> None:
+def test_references_of_another_model(model: Model, own: Any, tmp_path: Path) -> None:
     with pytest.raises(ReferenceFileError, match="of another model"):
         verify(model, read(tmp_path / "r.npz", own, classes=np.array([0, 1, 3])))
     with pytest.raises(ReferenceFileError, match="of another model"):

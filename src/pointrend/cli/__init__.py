@@ -1,4 +1,4 @@
-"""The command `pointrend`, one file a subcommand: what is heavy is imported when it runs, so help is quick."""
+"""The command `pointrend`, one file per subcommand. Heavy imports are inside of functions, so that help is quick."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pointrend.cli import bench, calibrate, convert, evaluate, models, predict, train, verify
+from pointrend.cli import calibrate, convert, evaluate, models, predict, train, verify
 from pointrend.cli.errors import INTERRUPTED, WRONG_USAGE, one_line_errors, report
 
 app = typer.Typer(
@@ -25,7 +25,6 @@ app.command("models")(models.models)
 app.command("convert")(convert.convert)
 app.command("verify")(verify.verify)
 app.command("calibrate")(calibrate.calibrate)
-app.command("bench")(bench.bench)
 
 
 def _print_version(wanted: bool) -> None:
@@ -39,15 +38,14 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     pass
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 1 failed on some inputs, 2 wrong usage, 130 interrupted."""
+    """Run the command and exit with 0 (done), 1 (failed on some inputs), 2 (wrong usage) or 130 (interrupted)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     command = typer.main.get_command(app)
     with one_line_errors():
@@ -58,12 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             code = WRONG_USAGE
         except typer.Abort:
             code = INTERRUPTED
-        if code == INTERRUPTED:  # click takes KeyboardInterrupt for itself, silently
+        if code == INTERRUPTED:  # click handles KeyboardInterrupt silently
             report("interrupted")
     raise SystemExit(code if isinstance(code, int) else 0)
 
 
-# Typer names no class for wrong usage; it is click's, or that of the copy of click that newer typers carry.
+# Typer does not export the class of usage errors, which is click's or that of a copy of click in newer versions.
 _USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 
 

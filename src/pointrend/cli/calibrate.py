@@ -9,90 +9,88 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pointrend.cli import options
 from pointrend.cli.errors import WRONG_USAGE, one_line_errors
 
 if TYPE_CHECKING:
     from rich.table import Table
     from torch import Tensor
 
-    from pointrend.bench.precisions import PrecisionRow
+    from pointrend.precisions import PrecisionRow
 
 MEASURED = 8
-"""Photographs on which precisions are compared, at most."""
+"""The maximum number of photos on which precisions are compared."""
 TICKS = 6
-"""Predictions of each that are told to the progress bar: three precisions, a round that does not count, and one."""
+"""Progress ticks per photo: 3 precisions x (1 warm-up + 1 timed)."""
 
 
 def calibrate(
     photos: Annotated[
         list[str],
         typer.Argument(
-            metavar="PHOTO",
-            help="Image files, folders of images, or patterns: some dozens like those the model will see.",
+            metavar="PHOTO", help="Image files, folders or patterns: a few dozen photos like those the model will see."
         ),
     ],
-    model: Annotated[
-        str, typer.Option(help="A name from 'pointrend models', or the path of a .safetensors, .pth or .pkl file.")
-    ] = "people-lite0",
-    limit: Annotated[int, typer.Option(min=1, help="Use the first so many photos.")] = 100,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    model: options.Model = "people-lite0",
+    limit: Annotated[int, typer.Option(min=1, help="Use at most this many photos.")] = 100,
+    as_json: options.Json = False,
 ) -> None:
-    """Make a model faster on CPUs: compute in 8 bits, calibrated on your photographs.
+    """Make a model faster on CPUs: compute in 8 bits, calibrated on your photos.
 
-    Half of the photos (all, if there is one) calibrate the network for the engine openvino. On up to 8 of the others,
-    what is gained by bf16 and int8 is measured, and what it costs: the share of pixels whose label changes. The
-    calibration is kept in the cache folder, in place of an earlier one of this model. Then:
+    Half of the photos calibrate the network for the engine openvino. On up to 8 of the others, bfloat16 and int8 are
+    compared to float32: how much faster they are, and the percentage of pixels whose label changes. The calibration is
+    saved in the cache folder and replaces an earlier one of this model. Then use it:
 
     \b
       pointrend predict PHOTO... --model MODEL --engine openvino --precision int8
-      pointrend eval MODEL DATA --engine openvino --precision int8   (with labels: what it costs in mIoU or AP)
+      pointrend eval MODEL DATA --engine openvino --precision int8   (for its effect on mIoU or AP)
     """
     from rich.console import Console
 
-    from pointrend.bench.precisions import compare_precisions
     from pointrend.cli.photos import find_photos
-    from pointrend.cli.progress import counting
     from pointrend.data.images import read_image
     from pointrend.inputs import network_input
+    from pointrend.precisions import compare_precisions
+    from pointrend.progress import counting
     from pointrend.zoo.engines import calibrate_int8, with_engine
     from pointrend.zoo.load import load_model
 
     console = Console(stderr=True)
     with one_line_errors(code=WRONG_USAGE):
-        found, problems = find_photos(photos)
+        paths, problems = find_photos(photos)
         if problems:
             raise ValueError(problems[0][1])
-        found = found[:limit]
+        paths = paths[:limit]
         with console.status("Loading the model ..."):
             loaded = load_model(model)
-            with_engine(loaded, "openvino")  # says what is missing before anything is read
-    own = found[::2]
-    others = (found[1::2] or found)[:MEASURED]
+            with_engine(loaded, "openvino")  # fails early if openvino is not installed
+    calibrating, comparing = paths[::2], (paths[1::2] or paths)[:MEASURED]
     spec = loaded.spec
 
     def load(path: Path) -> Tensor:
-        return network_input(read_image(path), input=spec.input, test=spec.test).tensor
+        return network_input(read_image(path), input=spec.input, test=spec.test)[0]
 
-    calibrate_int8(loaded, _Reading(own, load))
+    calibrate_int8(loaded, _Reading(calibrating, load))
     with counting("{}", console=console) as progress:
         done = 0
 
         def tick() -> None:
             nonlocal done
             done += 1
-            progress("comparing", done, TICKS * len(others))
+            progress("comparing", done, TICKS * len(comparing))
 
-        rows = compare_precisions(loaded, [read_image(path) for path in others], tick=tick)
+        rows = compare_precisions(loaded, [read_image(path) for path in comparing], tick=tick)
     if as_json:
-        content = {"model": spec.name, "calibrated_on": len(own), "compared_on": len(others)}
+        content = {"model": spec.name, "calibrated_on": len(calibrating), "compared_on": len(comparing)}
         print(json.dumps({**content, "rows": [row.to_dict() for row in rows]}, indent=2))
     else:
-        Console().print(_table(rows, f"{spec.name}, calibrated on {len(own)} photos, compared on {len(others)}"))
+        title = f"{spec.name}, calibrated on {len(calibrating)} photos, compared on {len(comparing)}"
+        Console().print(_table(rows, title))
         print(f"Use it: pointrend predict PHOTO... --model {model} --engine openvino --precision int8")
 
 
 class _Reading:
-    """Network inputs of photographs, read each time anew."""
+    """An iterable of the network inputs of photos, which are read again in every iteration."""
 
     def __init__(self, paths: Sequence[Path], load: Callable[[Path], Tensor]) -> None:
         self._paths, self._load = paths, load
@@ -102,13 +100,10 @@ class _Reading:
 
 
 def _table(rows: list[PrecisionRow], title: str) -> Table:
-    from rich import box
-    from rich.table import Table
+    from pointrend.cli.tables import table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
-    for column in ("precision", "seconds a photo", "times as fast", "pixels that change"):
-        table.add_column(column)
+    result = table("precision", ["seconds a photo", "times as fast", "pixels that change"], title=title)
     for row in rows:
-        changed = "" if row.precision == "f32" else f"{100 * row.differ:.2f} %"
-        table.add_row(row.precision, f"{row.seconds.median:.3f}", f"{row.faster.median:.2f}", changed)
-    return table
+        changed = "" if row.precision == "float32" else f"{100 * row.differ:.2f} %"
+        result.add_row(row.precision, f"{row.seconds.median:.3f}", f"{row.faster.median:.2f}", changed)
+    return result

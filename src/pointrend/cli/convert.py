@@ -1,4 +1,4 @@
-"""`pointrend convert`: a published checkpoint as a file of ours."""
+"""`pointrend convert`: published checkpoints to model files."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 
 def convert(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .pth, .pkl or .safetensors file, as published.")],
-    out: Annotated[Path, typer.Option(metavar="X.safetensors", help="The file to be written.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A published .pth, .pkl or .safetensors file.")],
+    out: Annotated[Path, typer.Option(metavar="X.safetensors", help="The file to write.")],
     model: Annotated[
         str | None,
-        typer.Option(help="Which published model it is (see `pointrend models`); by default its weights tell."),
+        typer.Option(help="The published model's name (see `pointrend models`); by default detected from its weights."),
     ] = None,
 ) -> None:
-    """Make a published checkpoint a file that needs nothing else.
+    """Convert a published checkpoint to a self-contained model file.
 
-    The result holds weights, architecture, class names and colours and the test settings; `predict`, `eval` and
-    `load_model` take its path. The checkpoint is read without executing anything in it, and every tensor must be used.
+    The file holds weights, architecture, class names and colours, and test settings; give its path to `predict`,
+    `eval` or `load_model`. The checkpoint is read without executing code in it, and every tensor must be used.
     """
     from pointrend.zoo.convert import read_published
     from pointrend.zoo.modelfile import save_model
@@ -32,17 +32,13 @@ def convert(
     with one_line_errors(code=WRONG_USAGE):
         published = None if model is None else published_model(model)
         _check_target(out, file)
-    made = read_published(file, published)
-    save_model(out, made.network.state_dict(), made.spec)
-    print(f"{file} is {made.spec.name} -> {out} ({out.stat().st_size / 1e6:.1f} MB)")
+    model_read = read_published(file, published)
+    save_model(model_read, out)
+    print(f"{file} is {model_read.spec.name} -> {out} ({out.stat().st_size / 1e6:.1f} MB)")
 
 
 def published_model(name: str) -> Published:
-    """The published model of this name.
-
-    Raises:
-        ValueError: there is none; the nearest names are named.
-    """
+    """Return the published model of this name; raise ValueError with the nearest names if it does not exist."""
     import difflib
 
     from pointrend.zoo.manifest import PUBLISHED

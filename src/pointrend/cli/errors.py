@@ -1,4 +1,4 @@
-"""What goes wrong is said in one line."""
+"""Exit codes, and errors as one line on stderr."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 FAILED = 1
-"""Something could not be done with an input."""
+"""Exit code if an input failed."""
 WRONG_USAGE = 2
-"""Nothing could be done with the arguments."""
+"""Exit code if the arguments are invalid."""
 INTERRUPTED = 130
 
 USER_ERRORS = (ValueError, ImportError, OSError, FloatingPointError, MemoryError)
@@ -17,10 +17,10 @@ USER_ERRORS = (ValueError, ImportError, OSError, FloatingPointError, MemoryError
 
 @contextmanager
 def one_line_errors(*, code: int = FAILED) -> Iterator[None]:
-    """Ends the program with one line on stderr and this exit code where the block fails with a user's error.
+    """End the program with one line on stderr and an exit code if the block raises one of `USER_ERRORS`.
 
-    `main` wraps every command in it. Inside of a command, `one_line_errors(code=WRONG_USAGE)` goes around what
-    only looks at the arguments. Other exceptions are bugs, and pass.
+    `main` wraps every command in it; within a command, `one_line_errors(code=WRONG_USAGE)` wraps the code that checks
+    arguments. Other exceptions are bugs and pass through.
     """
     try:
         yield
@@ -33,7 +33,7 @@ def one_line_errors(*, code: int = FAILED) -> Iterator[None]:
 
 
 def describe(error: BaseException) -> str:
-    """One line for an exception; only those that list many findings keep their lines."""
+    """Describe an exception in one line, or in several if it lists many problems."""
     if getattr(error, "many_lines", False):
         return str(error)
     if isinstance(error, OSError) and error.strerror and error.filename:
@@ -44,5 +44,5 @@ def describe(error: BaseException) -> str:
 
 
 def report(message: str) -> None:
-    """Print a line to stderr, as all errors are."""
+    """Print an error to stderr."""
     print(f"pointrend: error: {message}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""`pointrend models`: what can be given as --model."""
+"""`pointrend models`: the values of --model."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from typing import Annotated
 import typer
 
 
-def models(
-    as_json: Annotated[bool, typer.Option("--json", help="Print a list for programs to read.")] = False,
-) -> None:
+def models(as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list for programs.")] = False) -> None:
     """List the models that can be used by name."""
     from dataclasses import asdict
 
@@ -23,18 +21,14 @@ def models(
         return
 
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table(box=None, pad_edge=False)
-    table.add_column("name", no_wrap=True)
-    table.add_column("data")
-    table.add_column("licence")
-    table.add_column("MB", justify="right", no_wrap=True)
-    table.add_column("mIoU", justify="right", no_wrap=True)
-    table.add_column("source", no_wrap=True)
+    name, source = Column("name", no_wrap=True), Column("source", no_wrap=True)
+    megabytes, score = (Column(title, justify="right", no_wrap=True) for title in ("MB", "mIoU"))
+    table = Table(name, "data", "licence", megabytes, score, source, box=None, pad_edge=False)
     for entry in entries:
         miou = f"{entry.scores['miou']:.1f}" if "miou" in entry.scores else "-"
         table.add_row(entry.name, entry.data, entry.licence, f"{entry.size_bytes / 1e6:.0f}", miou, entry.source)
     console = Console()
     console.print(table)
-    console.print(f"\nWhat is to be downloaded is kept in {cache_folder()}.", highlight=False, soft_wrap=True)
+    console.print(f"\nDownloads are kept in {cache_folder()}.", highlight=False, soft_wrap=True)

@@ -1,10 +1,10 @@
-"""Which photographs were meant, and what their results are called."""
+"""The photos that arguments select, and the names of their results."""
 
 from __future__ import annotations
 
 import glob
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 
 from pointrend.cli.errors import describe
@@ -12,35 +12,35 @@ from pointrend.data.images import PHOTO_SUFFIXES
 from pointrend.results import is_ours
 
 Problem = tuple[str, str]
-"""An argument and what is wrong with it."""
+"""An argument and its error message."""
 
 
 def find_photos(arguments: Iterable[str]) -> tuple[list[Path], list[Problem]]:
-    """The files that arguments name, each once, in order, and what could not be found.
+    """Return the files that arguments select, in order and without repetition, and the arguments that failed.
 
-    A folder gives the images in it, but neither its subfolders, nor hidden files, nor pictures that pointrend wrote. A
-    pattern that the shell left alone is expanded. What does not exist is returned as it is: reading it says so.
+    A folder stands for the images in it, without subfolders, hidden files and files that pointrend wrote. Patterns that
+    the shell did not expand are expanded. Missing files are returned too; reading them reports the error.
     """
     problems: list[Problem] = []
-    found: dict[Path, Path] = {}
+    photos: dict[Path, Path] = {}
     for argument in arguments:
         try:
             for path in _expanded(argument):
-                found.setdefault(path.resolve(), path)
+                photos.setdefault(path.resolve(), path)
         except (ValueError, OSError) as error:
             problems.append((argument, describe(error)))
-    return list(found.values()), problems
+    return list(photos.values()), problems
 
 
 def _expanded(argument: str) -> Iterator[Path]:
     path = Path(argument)
     if path.is_dir():
         images = [p for p in sorted(path.iterdir()) if p.suffix.lower() in PHOTO_SUFFIXES and p.is_file()]
-        # macOS leaves a hidden ._a.jpg, which is no image, beside a.jpg.
+        # Hidden files: macOS writes ._a.jpg, which is not an image, beside a.jpg.
         photos = [p for p in images if not p.name.startswith(".") and not is_ours(p)]
         if not photos:
-            known = ", ".join(sorted(PHOTO_SUFFIXES))
-            raise ValueError(f"{path}: there is no photograph in this folder (looked for {known})")
+            suffixes = ", ".join(sorted(PHOTO_SUFFIXES))
+            raise ValueError(f"{path}: no photos in this folder (looked for {suffixes})")
         yield from photos
     elif not path.exists() and glob.has_magic(argument):
         matches = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207 (Path.glob has no absolute patterns)
@@ -53,32 +53,24 @@ def _expanded(argument: str) -> Iterator[Path]:
 
 
 def output_stems(photos: Sequence[Path], suffixes: Sequence[str]) -> list[str]:
-    """A stem for each photograph, so that no two results share a file: `a`, then `a-2` for another photograph `a`.
+    """Return a unique stem for the results of each photo: `a`, then `a-2` for another photo named `a`.
 
-    Files whose names differ only by case count as one, as they are on some systems.
+    Names that differ only by case are considered equal, as some file systems do.
     """
     taken: set[str] = set()
-
-    def free(stem: str) -> str:
-        for number in count(1):
-            candidate = stem if number == 1 else f"{stem}-{number}"
-            names = {f"{candidate}{suffix}".lower() for suffix in suffixes}
+    stems = []
+    for photo in photos:
+        for stem in chain([photo.stem], (f"{photo.stem}-{number}" for number in count(2))):
+            names = {f"{stem}{suffix}".lower() for suffix in suffixes}
             if taken.isdisjoint(names):
-                taken.update(names)
-                return candidate
-        raise AssertionError
-
-    return [free(photo.stem) for photo in photos]
+                break
+        taken |= names
+        stems.append(stem)
+    return stems
 
 
 def check_targets(photo: Path, targets: Iterable[Path], inputs: set[Path]) -> None:
-    """Refuse to write where an input lies, or a file that pointrend did not write.
-
-    Args:
-        photo: whose result it is.
-        targets: the files to be written.
-        inputs: all photographs, resolved.
-    """
+    """Raise ValueError if a result of `photo` would replace one of the resolved `inputs` or a file of other origin."""
     for target in targets:
         if target.resolve() in inputs:
             raise ValueError(f"{photo}: the result would replace the input {target}; choose another --out")

@@ -13,11 +13,7 @@ from pointrend.cli.errors import WRONG_USAGE, one_line_errors
 
 
 def require_training_extra() -> None:
-    """Say what to install before anything else is done.
-
-    Raises:
-        ImportError: with the command.
-    """
+    """Raise ImportError with the install command if a package for training or evaluation is missing."""
     for module in ("lightning_fabric", "tensorboard", "torchmetrics", "faster_coco_eval"):
         try:
             import_module(module)
@@ -27,49 +23,48 @@ def require_training_extra() -> None:
 
 def train(
     recipe: Annotated[str, typer.Argument(help="A recipe's name (people-lite0, nuclei-lite0, ...) or a .yaml file.")],
-    data: Annotated[Path, typer.Option(help="The data set: the folder that holds train/ and val/, or annotations/.")],
-    out: Annotated[Path, typer.Option(help="The run's folder: models, checkpoint, logs.")],
+    data: Annotated[Path, typer.Option(help="Folder of the data set, with train/ and val/, or annotations/.")],
+    out: Annotated[Path, typer.Option(help="Folder for models, checkpoint and logs.")],
     set_: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Change a setting, e.g. train.iterations=2000. May be repeated. All are in OUT/recipe.yaml.",
+            help="Change a setting, e.g. train.iterations=2000. May be repeated. OUT/recipe.yaml lists all settings.",
         ),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on exactly where OUT's last checkpoint stopped.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from OUT's last checkpoint.")] = False,
 ) -> None:
     """Train a model from a recipe.
 
-    Writes OUT/best.safetensors (by mIoU or mask AP on val) and OUT/last.safetensors, which `predict` and `eval` take as
-    MODEL, and OUT/log.csv and OUT/tensorboard. Stop with Ctrl-C and go on with --resume.
+    Writes OUT/best.safetensors (by mIoU or mask AP on val) and OUT/last.safetensors, which can be given as MODEL to
+    `predict` and `eval`, and the logs OUT/log.csv and OUT/tensorboard. Stop with Ctrl-C and continue with --resume.
     """
     require_training_extra()
     from rich.console import Console
 
-    from pointrend.cli.progress import counting
-    from pointrend.train.loop import train as run
-    from pointrend.train.memory import keep_freed_memory
-    from pointrend.train.prepare import check_output, prepare
-    from pointrend.train.recipe import load_recipe
+    from pointrend.progress import counting
+    from pointrend.training.loop import train_prepared
+    from pointrend.training.memory import keep_freed_memory
+    from pointrend.training.prepare import check_output, prepare
+    from pointrend.training.recipe import load_recipe
 
-    first = os.environ.get("LOCAL_RANK", "0") == "0"  # of the processes that this command may start
+    first = os.environ.get("LOCAL_RANK", "0") == "0"  # training on several devices starts this command again
     console = Console(stderr=True, quiet=not first)
     with one_line_errors(code=WRONG_USAGE):
         settings = load_recipe(recipe, set_ or ())
         if first:
             check_output(out, resume=resume)
     with counting("checking {}", console=console) as progress:
-        task = prepare(settings, data, progress=progress)
+        training = prepare(settings, data, progress=progress)
+    assert training.val_samples is not None
     console.print(
-        f"{task.num_images[0]} images to train on, {task.num_images[1]} to evaluate, "
-        f"{len(task.spec.classes)} classes; "
+        f"{len(training.train_samples.samples)} images to train on, "
+        f"{len(training.val_samples.samples)} to evaluate, {len(training.spec.classes)} classes; "
         f"{settings.train.iterations} iterations of {settings.train.batch_size} images",
         highlight=False,
     )
     if settings.train.accelerator == "cpu":
         keep_freed_memory()
-    outcome = run(task, out, resume=resume)
+    outcome = train_prepared(training, out, resume=resume)
     console.print(f"done: {outcome.model} after {outcome.iteration} iterations", highlight=False, soft_wrap=True)

@@ -11,14 +11,30 @@ from pointrend.core.points import (
     sample_masks,
     sample_points,
 )
-from pointrend.core.render import Rendering, Resize, render_labels, renderings
 from pointrend.core.selection import most_uncertain_points, training_points
+from pointrend.core.settings import (
+    LABEL_SAMPLING,
+    LABEL_SUBDIVISION,
+    MASK_SAMPLING,
+    MASK_SUBDIVISION,
+    LossWeights,
+    Sampling,
+    Subdivision,
+)
+from pointrend.core.sparse.render import Rendering, Resize, render_labels, renderings
 from pointrend.core.subdivision import SubdivisionStep, subdivide, subdivision_steps, write_points
 from pointrend.core.uncertainty import binary_uncertainty, multiclass_uncertainty, uncertainty
 
 __all__ = [
+    "LABEL_SAMPLING",
+    "LABEL_SUBDIVISION",
+    "MASK_SAMPLING",
+    "MASK_SUBDIVISION",
+    "LossWeights",
     "Rendering",
     "Resize",
+    "Sampling",
+    "Subdivision",
     "SubdivisionStep",
     "binary_uncertainty",
     "box_to_image",

@@ -1,4 +1,4 @@
-"""From logits to labels. Ties go to the first class.
+"""Labels from logits; ties go to the first class.
 
 Shapes: N images, C classes, H W grid.
 """
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def labels_of(logits: Tensor, *, dim: int) -> Tensor:
-    """The predicted label: the first of the best classes, or for a single logit 1 where it is above 0."""
+    """Return the predicted label: the first of the best classes; of a single logit, 1 where it is above 0."""
     if logits.shape[dim] == 1:
         return (logits.squeeze(dim) > 0).long()
     return logits.argmax(dim)
@@ -20,8 +20,8 @@ def labels_of(logits: Tensor, *, dim: int) -> Tensor:
 def resized_labels(logits: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize logits bilinearly and take the labels, one class at a time.
 
-    The same as `labels_of(F.interpolate(logits, size, mode="bilinear"), dim=1)`, without C maps of the new size: for
-    150 classes and a photo of 12 megapixels these are 7 GB.
+    The result is that of `labels_of(F.interpolate(logits, size, mode="bilinear"), dim=1)` without C maps of the new
+    size, which for 150 classes and 12 megapixels take 7 GB.
 
     Args:
         logits: (N, C, H, W), any floating type; half precision is resized in float32.

@@ -15,10 +15,10 @@ from pointrend.core.labels import labels_of
 def semantic_cross_entropy(
     logits: Tensor, labels: Tensor, *, ignore_index: int = 255, class_weights: Tensor | None = None
 ) -> Tensor:
-    """Mean cross entropy over what is not ignored, of points or of dense maps; 0 where all is ignored.
+    """Return the mean cross entropy over pixels or points that are not ignored; 0 where all are.
 
     Args:
-        logits: (N, C, ...). C = 1 is a single logit for "label is 1": binary cross entropy.
+        logits: (N, C, ...). A single logit (C = 1) is that of label 1: binary cross entropy.
         labels: (N, ...), integer, in 0..C-1 (0 or 1 for C = 1) or `ignore_index`.
         ignore_index: the label that does not count.
         class_weights: (C,), or (2,) for C = 1; the mean is then weighted by the label's weight.
@@ -56,14 +56,14 @@ def semantic_cross_entropy(
 def point_cross_entropy(
     point_logits: Tensor, point_labels: Tensor, *, ignore_index: int = 255, class_weights: Tensor | None = None
 ) -> Tensor:
-    """`semantic_cross_entropy` of point logits (N, P, C) against labels (N, P) (paper, section 4.2)."""
+    """Return `semantic_cross_entropy` of point logits (N, P, C) against labels (N, P) (paper, section 4.2)."""
     return semantic_cross_entropy(
         point_logits.transpose(1, 2), point_labels, ignore_index=ignore_index, class_weights=class_weights
     )
 
 
 def mask_point_loss(point_logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean binary cross entropy of points against soft targets; 0 for no regions (paper, section 4.1).
+    """Return the mean binary cross entropy of points against soft targets; 0 for no regions (paper, section 4.1).
 
     Args:
         point_logits: (R, P), of each region's own class.
@@ -85,7 +85,7 @@ def mask_point_loss(point_logits: Tensor, targets: Tensor) -> Tensor:
 
 @torch.no_grad()
 def point_accuracy(point_logits: Tensor, point_labels: Tensor, *, ignore_index: int = 255) -> Tensor:
-    """The share of points, ignored ones left out, whose label is predicted: a scalar in [0, 1], NaN for no points."""
+    """Return the ratio of points, ignored ones left out, whose label is predicted: a scalar, NaN for no points."""
     predicted = labels_of(point_logits, dim=2)
     counted = point_labels != ignore_index
     return (predicted == point_labels)[counted].float().mean()

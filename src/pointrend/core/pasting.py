@@ -1,4 +1,4 @@
-"""From a mask in its box to the image's pixels.
+"""Paste a mask in its box into the image.
 
 Shapes: M M the mask's grid, H W the image, h w a window of it.
 
@@ -15,16 +15,16 @@ import torch
 from torch import Tensor
 
 Paste = Literal["bilinear", "area"]
-"""How a pixel reads a mask: at its centre, or the mean over its square."""
+"""How a pixel reads a mask: at its centre, or as the mean over its square."""
 Window = tuple[int, int, int, int]
 """left, top, right, bottom in pixels; right and bottom are outside."""
 
 MAX_EXTENT = 1e6
-"""The widest or highest box, in pixels, that is pasted: wider ones are wrong predictions, not objects."""
+"""The largest side of a box, in pixels, that is pasted; larger ones are wrong predictions, not objects."""
 
 
 def paste_window(box: Tensor, size: tuple[int, int], side: int) -> Window:
-    """The pixels of an image that a mask of `side` x `side` cells can touch.
+    """Return the window of an image that a mask of `side` x `side` cells can touch.
 
     Args:
         box: (4,), xyxy in pixels, anywhere.
@@ -32,17 +32,17 @@ def paste_window(box: Tensor, size: tuple[int, int], side: int) -> Window:
         side: M.
 
     Returns:
-        The window, within the image. It is (0, 0, 0, 0) where there are no such pixels: the box lies outside of the
-        image, has no area, is over `MAX_EXTENT` or is not finite.
+        The window, within the image. It is (0, 0, 0, 0) if the box lies outside of the image, has no area, is over
+        `MAX_EXTENT` or is not finite.
     """
     left, top, right, bottom = box.tolist()
     height, width = size
-    # Written so that it is also false for what is not a number.
+    # Also False for NaN.
     if not (0 < right - left < MAX_EXTENT and 0 < bottom - top < MAX_EXTENT):
         return 0, 0, 0, 0
 
     def span(low: float, high: float, limit: int) -> tuple[int, int]:
-        reach = (high - low) / (2 * side)  # within half a cell around the box the mask is not yet 0
+        reach = (high - low) / (2 * side)  # the mask fades to 0 within half a cell around the box
         first = min(max(0.0, low - reach - 0.5), float(limit))
         last = min(max(0.0, high + reach + 0.5), float(limit))
         return math.floor(first), math.ceil(last)
@@ -54,9 +54,9 @@ def paste_window(box: Tensor, size: tuple[int, int], side: int) -> Window:
 def paste_mask(
     probabilities: Tensor, box: Tensor, size: tuple[int, int], *, mode: Paste = "bilinear"
 ) -> tuple[Window, Tensor]:
-    """The probabilities of an image's pixels, in the window that the mask can touch; nothing larger is made.
+    """Return the probabilities of an image's pixels in the window that the mask can touch.
 
-    Thresholding at 0.5 (and above) gives the mask.
+    Pixels of 0.5 and above are the mask.
 
     Args:
         probabilities: (M, M), any floating type, of the cells of the box.
@@ -88,7 +88,7 @@ def paste_mask(
 
 
 def _weights(first: int, last: int, low: float, high: float, side: int, mode: Paste) -> Tensor:
-    """(pixels, side) float64: how much each cell counts for the pixels `first` to `last` along one axis."""
+    """Return (pixels, side) float64, the weight of each cell for the pixels `first` to `last` along one axis."""
     pixels = torch.arange(first, last, dtype=torch.float64)
     if len(pixels) == 0:
         return pixels.new_zeros((0, side))
@@ -97,11 +97,11 @@ def _weights(first: int, last: int, low: float, high: float, side: int, mode: Pa
     if mode == "bilinear":
         return (1 - ((pixels[:, None] + 0.5 - low) / cell - centers).abs()).clamp(min=0)
     begin, end = ((pixels[:, None] + offset - low) / cell - centers for offset in (0, 1))
-    # The integral over cells, of a pixel that is 1 / cell of them wide.
+    # The integral over cells; a pixel is 1 / cell of them wide.
     return (_hat_integral(end) - _hat_integral(begin)) * cell
 
 
 def _hat_integral(x: Tensor) -> Tensor:
-    """The integral of max(0, 1 - |t|) from minus infinity to x."""
+    """Return the integral of max(0, 1 - |t|) from minus infinity to x."""
     x = x.clamp(-1, 1)
     return torch.where(x < 0, (1 + x) ** 2 / 2, 1 - (1 - x) ** 2 / 2)

@@ -1,9 +1,9 @@
-"""Points and where they read: the one place that knows the conventions of `grid_sample`.
+"""Points, and how maps are read at them: the only module that knows the conventions of `grid_sample`.
 
 Shapes: N images, R regions, C channels, P points, H W grid.
 
 A point is `(x, y)` in `[0, 1]²`, float32 or float64. Pixel `i` of `W` covers `[i / W, (i + 1) / W)` and has its centre
-at `(i + 0.5) / W`, whatever the stride of the map, so one point names the same place on every map of an image.
+at `(i + 0.5) / W`, whatever the stride of the map, so one point names the same location on every map of an image.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def sample_points(
 
 
 def sample_labels(labels: Tensor, points: Tensor) -> Tensor:
-    """The label of the pixel that each point lies in: labels are never interpolated.
+    """Read the label of the pixel that each point lies in; labels are never interpolated.
 
     Args:
         labels: (N, H, W), any integer type.
@@ -71,13 +71,13 @@ def sample_labels(labels: Tensor, points: Tensor) -> Tensor:
 def sample_masks(ids: Tensor, own: Tensor, points: Tensor) -> Tensor:
     """Read masks at points by bilinear interpolation, from maps of ids: targets of points, between 0 and 1.
 
-    The same as `sample_points` of the masks `ids == own`, which are never made: a mask for each of many regions takes
-    more memory than the network.
+    The result is that of `sample_points` on the masks `ids == own`, without allocating these: a mask for each of many
+    regions takes more memory than the network.
 
     Args:
         ids: (R, H, W), any integer type: a map for each region. An expanded one takes no memory.
         own: (R,), the id in its map that is each region's mask.
-        points: (R, P, 2), float32 or float64; outside of the map nothing is anyone's.
+        points: (R, P, 2), float32 or float64; outside of the map masks are 0.
 
     Returns:
         (R, P), the type of `points`.
@@ -88,23 +88,24 @@ def sample_masks(ids: Tensor, own: Tensor, points: Tensor) -> Tensor:
     height, width = ids.shape[1:]
     position = points * points.new_tensor((width, height)) - 0.5
     corner = position.floor()
-    share = position - corner
+    fraction = position - corner
     region = torch.arange(len(ids), device=ids.device)[:, None]
     total = torch.zeros_like(points[..., 0])
     for right in (0, 1):
         for below in (0, 1):
             column, row = corner[..., 0] + right, corner[..., 1] + below
             inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-            # Points of boxes that training has not tamed yet may be anywhere, also where no integer is.
+            # Early in training boxes, and so points, may lie beyond what integers can hold.
             column, row = (torch.where(inside, value, 0).long() for value in (column, row))
             found = inside & (ids[region, row, column] == own[:, None])
-            weight = (share[..., 0] if right else 1 - share[..., 0]) * (share[..., 1] if below else 1 - share[..., 1])
+            across = fraction[..., 0] if right else 1 - fraction[..., 0]
+            weight = across * (fraction[..., 1] if below else 1 - fraction[..., 1])
             total = total + torch.where(found, weight, 0)
     return total
 
 
 def pixel_centers(indices: Tensor, size: tuple[int, int]) -> Tensor:
-    """The points at the centres of pixels.
+    """Return the points at the centres of pixels.
 
     Args:
         indices: (...), integer, row-major: `row * W + column`.
@@ -120,7 +121,7 @@ def pixel_centers(indices: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def regular_grid(size: tuple[int, int], *, batch: int = 1, device: torch.device | str = "cpu") -> Tensor:
-    """The centres of all pixels of a grid, row by row: (batch, H * W, 2), float32."""
+    """Return the centres of all pixels of a grid, row by row: (batch, H * W, 2), float32."""
     height, width = size
     if height < 1 or width < 1:
         raise ValueError(f"size must be (H, W) of at least one pixel, got {size}")
@@ -129,7 +130,7 @@ def regular_grid(size: tuple[int, int], *, batch: int = 1, device: torch.device 
 
 
 def box_to_image(points_box: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Points of boxes as points of the image that the boxes lie in.
+    """Convert points in the frames of boxes to points of the image.
 
     Args:
         points_box: (R, P, 2), (0, 0) is a box's upper left corner and (1, 1) its lower right one.
@@ -144,7 +145,7 @@ def box_to_image(points_box: Tensor, boxes: Tensor, size: tuple[int, int]) -> Te
 
 
 def image_to_box(points_image: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """The inverse of `box_to_image`; not finite for boxes without an area."""
+    """Convert points of the image to points in the frames of boxes; not finite for boxes without an area."""
     corner, extent = _box_frame(points_image, boxes)
     return (points_image * points_image.new_tensor((size[1], size[0])) - corner) / extent
 

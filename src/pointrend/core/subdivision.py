@@ -1,4 +1,4 @@
-"""Adaptive subdivision as the paper states it (section 3.1, figure 4): dense, simple, the reference for faster ones.
+"""Adaptive subdivision as the paper states it (section 3.1, figure 4): the reference for the sparse renderer.
 
 Shapes: N images, C classes, P points, H W grid.
 """
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pointrend.core.selection import most_uncertain_points
+from pointrend.core.settings import Subdivision
 from pointrend.core.uncertainty import uncertainty
 
 PointPredictor = Callable[[Tensor], Tensor]
@@ -20,7 +21,7 @@ PointPredictor = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class SubdivisionStep:
-    """What one step saw and did, at its own size H x W: twice that of the step before."""
+    """One step of subdivision, on a grid H x W twice as large as that of the step before."""
 
     logits: Tensor
     """(N, C, H, W), with the new predictions written in."""
@@ -33,29 +34,28 @@ class SubdivisionStep:
 def subdivision_steps(
     logits: Tensor,
     predict: PointPredictor,
+    subdivision: Subdivision,
     *,
-    num_points: int,
-    steps: int,
     measure: Callable[..., Tensor] = uncertainty,
 ) -> Iterator[SubdivisionStep]:
-    """Double the grid `steps` times; each time predict anew where the upsampled logits are least certain.
+    """Double the grid, and predict anew where the upsampled logits are least certain.
 
     Args:
         logits: (N, C, H, W), the start: coarse logits for semantics, a regular grid's for instances.
         predict: gives logits at points.
-        num_points: the new predictions in each step and image; with H * W of the finest grid, all are dense.
-        steps: how often the grid is doubled.
+        subdivision: the points of a step and the number of steps; with H * W points of the finest grid, every pixel
+            is predicted. Its `start` is not used here.
         measure: maps logits (N, C, H, W) and `dim=1` to uncertainties (N, H, W).
 
     Yields:
         One `SubdivisionStep` a doubling, from coarse to fine.
     """
-    # Half precision would turn near ties into ties; what autocast made is taken to float32 here.
+    # Half precision, which autocast gives, would turn near ties into ties.
     logits = logits if logits.is_floating_point() and logits.element_size() >= 4 else logits.float()
-    for _ in range(steps):
+    for _ in range(subdivision.steps):
         logits = F.interpolate(logits, scale_factor=2, mode="bilinear", align_corners=False)
         uncertainty_map = measure(logits, dim=1)
-        indices, points = most_uncertain_points(uncertainty_map, num_points)
+        indices, points = most_uncertain_points(uncertainty_map, subdivision.num_points)
         logits = write_points(logits, indices, predict(points))
         yield SubdivisionStep(logits, uncertainty_map, points)
 
@@ -63,19 +63,18 @@ def subdivision_steps(
 def subdivide(
     logits: Tensor,
     predict: PointPredictor,
+    subdivision: Subdivision,
     *,
-    num_points: int,
-    steps: int,
     measure: Callable[..., Tensor] = uncertainty,
 ) -> Tensor:
-    """The logits after the last of `subdivision_steps`: (N, C, H * 2^steps, W * 2^steps)."""
-    for step in subdivision_steps(logits, predict, num_points=num_points, steps=steps, measure=measure):
+    """Return the logits after the last of `subdivision_steps`: (N, C, H * 2^steps, W * 2^steps)."""
+    for step in subdivision_steps(logits, predict, subdivision, measure=measure):
         logits = step.logits
     return logits
 
 
 def write_points(logits: Tensor, indices: Tensor, point_logits: Tensor) -> Tensor:
-    """A copy of `logits` (N, C, H, W) with `point_logits` (N, P, C) at the row-major `indices` (N, P)."""
+    """Return a copy of `logits` (N, C, H, W) with `point_logits` (N, P, C) at the row-major `indices` (N, P)."""
     channels = logits.shape[1]
     # Under autocast the point head answers in half precision, and scatter refuses mixed types.
     values = point_logits.to(logits.dtype).transpose(1, 2)

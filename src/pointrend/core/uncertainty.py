@@ -1,7 +1,7 @@
-"""How unsure a prediction is, from its logits. Larger is less certain; 0 is the most that there is.
+"""How uncertain a prediction is, from its logits: larger is less certain, and 0 is the maximum.
 
 Uncertainty is not linear in the logits, so the order matters: sample or upsample the *logits*, then take the
-uncertainty. Between logits of -1 and +1 lies an edge, and a map of uncertainties (-1, -1) no longer knows it.
+uncertainty. Between logits of -1 and +1 lies an edge, which a map of uncertainties (-1, -1) no longer shows.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def binary_uncertainty(logits: Tensor, *, dim: int) -> Tensor:
-    """The negated distance of the only logit from zero (paper, section 4.1: closest to 0.5).
+    """Return the negated distance of the only logit from zero (paper, section 4.1: closest to 0.5).
 
     Args:
         logits: (..., 1, ...), one logit along `dim`.
@@ -22,7 +22,7 @@ def binary_uncertainty(logits: Tensor, *, dim: int) -> Tensor:
 
 
 def multiclass_uncertainty(logits: Tensor, *, dim: int) -> Tensor:
-    """The negated margin between the best two logits (paper, section 4.2).
+    """Return the negated margin between the best two logits (paper, section 4.2).
 
     The paper speaks of probabilities; the published code, and so the published weights, use logits.
 
@@ -39,6 +39,6 @@ def multiclass_uncertainty(logits: Tensor, *, dim: int) -> Tensor:
 
 
 def uncertainty(logits: Tensor, *, dim: int) -> Tensor:
-    """`binary_uncertainty` for one logit, `multiclass_uncertainty` for more."""
+    """Return `binary_uncertainty` for one logit, `multiclass_uncertainty` for more."""
     measure = binary_uncertainty if logits.shape[dim] == 1 else multiclass_uncertainty
     return measure(logits, dim=dim)

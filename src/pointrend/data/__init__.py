@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from pointrend.data.checks import DatasetError, Problem, check_dataset, ensure_sound
-from pointrend.data.classes import IGNORE, ClassInfo, generate_colors, read_classes
-from pointrend.data.dataset import SemanticBatch, SemanticDataset
-from pointrend.data.images import ImageError, read_image, read_labels
-from pointrend.data.layouts import LAYOUTS, Sample, SampleSet, find_samples
-from pointrend.data.loader import IterationBatchSampler
+from pointrend.data.batches import InstanceBatch, InstanceTargets, SemanticBatch, instance_batch, semantic_batch
+from pointrend.data.checks import check_dataset, ensure_sound
+from pointrend.data.classes import IGNORE, ClassInfo
+from pointrend.data.dataset import SegmentationDataset
+from pointrend.data.images import ImageError
+from pointrend.data.layouts import LAYOUTS, find_samples
+from pointrend.data.problems import DatasetError
+from pointrend.data.sampler import IterationBatchSampler, repeat_factors
+from pointrend.data.samples import InstanceMasks, InstanceTruth, Sample, SampleSet
+from pointrend.data.settings import InputSpec, InstanceAugment, SemanticAugment
 from pointrend.data.transforms import train_transform
 
 __all__ = [
@@ -16,18 +20,23 @@ __all__ = [
     "ClassInfo",
     "DatasetError",
     "ImageError",
+    "InputSpec",
+    "InstanceAugment",
+    "InstanceBatch",
+    "InstanceMasks",
+    "InstanceTargets",
+    "InstanceTruth",
     "IterationBatchSampler",
-    "Problem",
     "Sample",
     "SampleSet",
+    "SegmentationDataset",
+    "SemanticAugment",
     "SemanticBatch",
-    "SemanticDataset",
     "check_dataset",
     "ensure_sound",
     "find_samples",
-    "generate_colors",
-    "read_classes",
-    "read_image",
-    "read_labels",
+    "instance_batch",
+    "repeat_factors",
+    "semantic_batch",
     "train_transform",
 ]

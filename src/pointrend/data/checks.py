@@ -1,71 +1,58 @@
-"""What is wrong with a data set, said before training starts."""
+"""Checks of a data set's files before training or evaluation."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
+from pointrend.data.images import ImageError, image_size, probe_image
+from pointrend.data.problems import KINDS, NO_IMAGE, NO_LABEL, UNREADABLE, DatasetError, Problem
+from pointrend.data.samples import Sample, SampleSet
 
-from pointrend.data.images import ImageError, probe_image, read_labels
-from pointrend.data.layouts import Sample, SampleSet
-
-UNREADABLE = "unreadable"
-SIZE = "sizes differ"
-VALUE = "label value out of range"
-NO_LABEL = "image without label"
-NO_IMAGE = "label without image"
-ANNOTATION = "unusable annotations"
-_KINDS = (UNREADABLE, SIZE, VALUE, ANNOTATION, NO_LABEL, NO_IMAGE)
-
-
-class DatasetError(ValueError):
-    """A data set that cannot be trained or evaluated on; the message says what is wrong with which files."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something wrong with a file. `kind` is one of this module's constants; only `NO_IMAGE` does no harm."""
-
-    kind: str
-    path: Path
-    detail: str
+READ_WHOLE = 2000
+"""Number of images whose annotations are decoded in larger instance data sets; they are evenly spaced."""
 
 
 def check_dataset(samples: SampleSet, *, progress: Callable[[int, int], None] | None = None) -> list[Problem]:
-    """Reads every file of a split and lists what is wrong, sorted by kind and file.
+    """Read the files of a split and return their problems, sorted by kind and file.
 
-    Label images are decoded; of images the size is compared and the file read through (see `probe_image`).
+    Semantic data sets: all label images are decoded and all images read to their end (see `probe_image`). Instance
+    data sets: all image headers are read and the annotations of at least `READ_WHOLE` images decoded.
 
-    Args:
-        samples: from `find_samples`.
-        progress: called with the number of samples done and of all.
+    `progress` is called with the number of samples done and their total.
     """
     problems = [Problem(NO_LABEL, path, "has no labels of the same name") for path in samples.unmatched_images]
     problems += [Problem(NO_IMAGE, path, "has no image of the same name") for path in samples.unmatched_labels]
     total = len(samples.samples)
+    semantic = samples.task == "semantic"
+    step = 1 if semantic else max(1, total // READ_WHOLE)
+
+    def check(job: tuple[int, Sample]) -> list[Problem]:
+        index, sample = job
+        unreadable, size = [], None
+        try:
+            size = (probe_image if semantic else image_size)(sample.image)
+        except ImageError as error:
+            unreadable.append(Problem.of(UNREADABLE, sample.image, error))
+        return unreadable + sample.annotations.problems(sample.image, size, whole=index % step == 0)
+
     # Pillow decodes without holding the interpreter's lock, so threads do share the work.
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        for done, found in enumerate(pool.map(lambda sample: _check(sample, samples), samples.samples), start=1):
+        for done, found in enumerate(pool.map(check, enumerate(samples.samples)), start=1):
             problems += found
             if progress is not None:
                 progress(done, total)
-    return sorted(problems, key=lambda problem: (_KINDS.index(problem.kind), problem.path))
+    return sorted(problems, key=lambda problem: (KINDS.index(problem.kind), problem.path))
 
 
 def ensure_sound(
     samples: SampleSet, *, limit: int = 5, progress: Callable[[int, int], None] | None = None
 ) -> list[Problem]:
-    """Checks a split and refuses it if a file cannot be used.
-
-    Returns:
-        What does no harm: labels without an image.
+    """Check a split and return its harmless problems: labels without an image.
 
     Raises:
-        DatasetError: at most `limit` files of each kind, and how many more.
+        DatasetError: a file cannot be used; at most `limit` files of each kind are listed.
     """
     problems = check_dataset(samples, progress=progress)
     harmless = [problem for problem in problems if problem.kind == NO_IMAGE]
@@ -75,9 +62,9 @@ def ensure_sound(
 
 
 def describe(problems: list[Problem], *, limit: int = 5) -> str:
-    """The problems in words: a line for each kind, then at most `limit` files and how many more there are."""
+    """Describe problems: a line for each kind, then at most `limit` files and the number of further ones."""
     lines = []
-    for kind in _KINDS:
+    for kind in KINDS:
         of_kind = [problem for problem in problems if problem.kind == kind]
         if not of_kind:
             continue
@@ -86,35 +73,3 @@ def describe(problems: list[Problem], *, limit: int = 5) -> str:
         if len(of_kind) > limit:
             lines.append(f"  and {len(of_kind) - limit} more")
     return "\n".join(lines)
-
-
-def _check(sample: Sample, samples: SampleSet) -> list[Problem]:
-    problems, size = [], None
-    try:
-        size = probe_image(sample.image)
-    except ImageError as error:
-        problems.append(_unreadable(sample.image, error))
-    try:
-        values = read_labels(sample.label)
-    except ImageError as error:
-        return [*problems, _unreadable(sample.label, error)]
-    if size is not None and size != values.shape:
-        height, width = values.shape
-        detail = f"labels are {width} x {height}, the image {sample.image.name} is {size[1]} x {size[0]}"
-        problems.append(Problem(SIZE, sample.label, detail))
-    occur = np.bincount(values.ravel(), minlength=256) > 0
-    if wrong := np.flatnonzero(occur & ~samples.valid).tolist():
-        shown = ", ".join(map(str, wrong[:5])) + (", ..." if len(wrong) > 5 else "")
-        problems.append(Problem(VALUE, sample.label, f"value {shown}; allowed are {_ranges(samples.valid)}"))
-    return problems
-
-
-def _unreadable(path: Path, error: ImageError) -> Problem:
-    return Problem(UNREADABLE, path, str(error).removeprefix(f"{path}: "))
-
-
-def _ranges(valid: np.ndarray) -> str:
-    """The allowed values in short, such as "0 to 11 and 255"."""
-    values = np.flatnonzero(valid)
-    runs = np.split(values, np.flatnonzero(np.diff(values) > 1) + 1)
-    return " and ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)

@@ -2,44 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
-from pointrend.data.images import read_image, read_labels
-from pointrend.data.layouts import SampleSet
-from pointrend.data.seeding import drawn_from
+from pointrend.data.images import read_image
+from pointrend.data.samples import SampleSet
 
-Transform = Callable[[tv_tensors.Image, tv_tensors.Mask], tuple[Tensor, Tensor]]
-
-
-class SemanticBatch(NamedTuple):
-    """Images of one size with their labels."""
-
-    images: Tensor
-    """(N, 3, H, W) float32, normalised."""
-    labels: Tensor
-    """(N, H, W) int64, train ids or `IGNORE`."""
-
-    def to(self, device: torch.device, memory_format: torch.memory_format = torch.contiguous_format) -> SemanticBatch:
-        """The batch on a device."""
-        return SemanticBatch(self.images.to(device, memory_format=memory_format), self.labels.to(device))
+Transform = Callable[[tv_tensors.Image, Any], tuple[Any, Any]]
 
 
-class SemanticDataset(Dataset[tuple[Tensor, Tensor]]):
-    """Images with their labels as train ids.
+class SegmentationDataset(Dataset[tuple[Any, Any]]):
+    """A map-style data set of images with their train ids or instances.
 
-    An item is asked for by its index, or by (index, seed): then the transform draws from torch's global
-    generator seeded with `seed`, which is put back afterwards, so that an augmented sample depends on
-    nothing else.
-
-    Args:
-        samples: from `find_samples`.
-        transform: gets the image (3, H, W) uint8 and the labels (H, W) uint8; None returns them as they are.
+    Keys are indices or (index, seed). With a seed, the transform draws from torch's global generator seeded with it
+    (and restored afterwards), so that an augmented sample depends on index and seed alone. The transform gets the
+    image (3, H, W) uint8 and what its annotations' `read` returns.
     """
 
     def __init__(self, samples: SampleSet, transform: Transform | None = None) -> None:
@@ -49,25 +31,31 @@ class SemanticDataset(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self.samples.samples)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Raises ValueError (`ImageError` for unreadable files) with one line that names the file."""
+    def __getitem__(self, key: int | tuple[int, int]) -> tuple[Any, Any]:
+        """Return a sample; raise `DatasetError` or `ImageError`, naming the file, if it cannot be read."""
         index, seed = key if isinstance(key, tuple) else (key, None)
-        image, labels = self.load(index)
+        image, target = self.load(index)
         if self.transform is None:
-            return image, labels
-        if seed is None:
-            return self.transform(image, labels)
-        with drawn_from(seed):
-            return self.transform(image, labels)
+            return image, target
+        with nullcontext() if seed is None else drawn_from(seed):
+            return self.transform(image, target)
 
-    def load(self, index: int) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
-        """The image (3, H, W) uint8 and its train ids (H, W) uint8, before the transform."""
+    def load(self, index: int) -> tuple[tv_tensors.Image, Any]:
+        """Read the image (3, H, W) uint8 and its train ids or instances, untransformed."""
         sample = self.samples.samples[index]
-        pixels, values = read_image(sample.image), read_labels(sample.label)
-        if pixels.shape[:2] != values.shape:
-            raise ValueError(f"{sample.label}: labels are {values.shape}, the image is {pixels.shape[:2]} (H, W)")
-        if not self.samples.valid[values].all():
-            wrong = int(values[~self.samples.valid[values]][0])
-            raise ValueError(f"{sample.label}: label value {wrong} stands for no class")
+        pixels = read_image(sample.image)
+        # A copy, because the array is read-only and a transform may write into it.
         image = torch.tensor(pixels).permute(2, 0, 1)
-        return tv_tensors.Image(image), tv_tensors.Mask(torch.from_numpy(self.samples.lookup[values]))
+        return tv_tensors.Image(image), sample.annotations.read((pixels.shape[0], pixels.shape[1]))
+
+
+@contextmanager
+def drawn_from(seed: int) -> Iterator[None]:
+    """Seed torch's global CPU generator within the block, and restore it afterwards."""
+    # torch.manual_seed would also reseed the GPUs' generators.
+    state = torch.get_rng_state()
+    try:
+        torch.default_generator.manual_seed(seed)
+        yield
+    finally:
+        torch.set_rng_state(state)

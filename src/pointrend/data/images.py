@@ -1,4 +1,4 @@
-"""Reading images and label images, whatever they come as, or one line that says why not."""
+"""Functions that read images, label images and id images in all common formats."""
 
 from __future__ import annotations
 
@@ -11,44 +11,44 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from pointrend.errors import PointRendError
+
 MAX_PIXELS = 300_000_000
-"""Larger images are refused by their header. It stands in for Pillow's own limits; see `pixel_limit`."""
+"""Larger images are refused after reading their header. This replaces Pillow's limits; see `pixel_limit`."""
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-"""Of the images and label images of data sets."""
+"""Suffixes of the images and label images of data sets."""
 PHOTO_SUFFIXES = IMAGE_SUFFIXES | {".avif", ".gif", ".jfif", ".jp2", ".jpe", ".mpo", ".pgm", ".ppm", ".tga"}
-"""Of what counts as a photograph in a folder."""
+"""Suffixes of the photos that commands look for in a folder."""
 
 _ORIENTATION = 0x0112
 _SIXTEEN_BIT = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})
-# Pillow stretches grey values of 2 and 4 bits to 0..255: right for photographs, wrong for class indices.
+# Pillow stretches grey values of 2 and 4 bits to 0..255, which is wrong for class indices.
 _STRETCHED = {"L;2": 85, "L;4": 17}
-
 
 _limit_lock = threading.Lock()
 _limit_users = 0
 _limit_before: int | None = None
 
 
-class ImageError(ValueError):
-    """A file that cannot be read as an image; the message is one line and begins with the path."""
+class ImageError(PointRendError):
+    """An image that cannot be read; the message is one line and begins with the path."""
 
 
 class _GreyRangeError(ValueError):
-    """Grey values outside of the range that stands for black to white."""
+    """Grey values outside the range from black to white."""
 
 
 @contextmanager
 def pixel_limit() -> Iterator[None]:
-    """`MAX_PIXELS` instead of Pillow's own limits while the block runs, by default 89 million (warns), 179 (fails).
+    """Replace Pillow's limits (89 million pixels warns, 179 million fails) by `MAX_PIXELS` within the block.
 
-    Pillow refuses twice as many; the caller compares an image's size with the limit itself.
+    Pillow only fails above twice its limit, so the caller must compare an image's size to `MAX_PIXELS` itself.
     """
-    # Pillow has its limit in a global variable alone, and looks at it when a header is read and, for TIFF, again when
-    # pixels are. To change it for good would be to decide for the whole program; warnings.catch_warnings is global as
-    # well, and threads can end up with each other's filters. So it is replaced while the first to the last of those
-    # who read at once are reading. What remains: an image that another part of the program opens meanwhile has our
-    # limit, which is why it is never lifted altogether; and Pillow may warn of an image that is then refused.
+    # Pillow's limit is a global variable that is read with the header and, for TIFF, again with the pixels. Changing it
+    # for good would decide for the whole program, and warnings.catch_warnings is not thread-safe. So the limit is
+    # replaced as long as any thread reads. Remaining effects: images that other code opens meanwhile get our limit,
+    # which is why it is not removed altogether; and Pillow may warn about an image that is then refused.
     global _limit_users, _limit_before
     with _limit_lock:
         if _limit_users == 0:
@@ -64,17 +64,13 @@ def pixel_limit() -> Iterator[None]:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Reads any image as RGB.
+    """Read any image as (H, W, 3) uint8 RGB.
 
-    EXIF orientation is applied. Grey becomes three equal channels; 16-bit values are scaled from 0..65535
-    and floats from 0..1 to 0..255; transparency is composited on white; of an animation the first frame is
-    read.
-
-    Returns:
-        (H, W, 3) uint8, RGB.
+    EXIF orientation is applied. Grey becomes three equal channels; 16-bit values are scaled from 0..65535 and floats
+    from 0..1 to 0..255; transparency is composited on white; the first frame of an animation is read.
 
     Raises:
-        ImageError: the file is missing, no image, broken, too large, or not permitted to be read.
+        ImageError: the file is missing, not an image, broken, too large, or reading it is not permitted.
     """
     with _opened(path) as image:
         image.load()
@@ -82,27 +78,18 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def image_pixels(image: Image.Image) -> np.ndarray:
-    """A PIL image as (H, W, 3) uint8 RGB, by the rules of `read_image`."""
+    """Convert a PIL image to (H, W, 3) uint8 RGB, by the rules of `read_image`."""
     return np.asarray(_to_rgb(_upright(image)))
 
 
 def read_labels(path: Path) -> np.ndarray:
-    """Reads a label image: its grey values or palette indices, never its colours.
-
-    Returns:
-        (H, W) uint8, raw label values.
+    """Read the raw label values (H, W) uint8 of a label image: its grey values or palette indices, never its colours.
 
     Raises:
-        ImageError: as `read_image`; or the file has several channels, values over 255, or was saved as
-            JPEG, which changes values.
+        ImageError: as `read_image`; or the file is JPEG, has several channels or values over 255.
     """
     with _opened(path) as image:
-        if image.format in ("JPEG", "MPO"):
-            raise ImageError(f"{path}: labels must not be JPEG, which changes label values; save them as PNG")
-        if image.mode not in {"L", "P", "1"} | _SIXTEEN_BIT:
-            raise ImageError(
-                f"{path}: labels must have one channel of class indices (grey or palette), got {image.mode}"
-            )
+        _check_values_kept(path, image, "labels", " of class indices (grey or palette)")
         tile = getattr(image, "tile", None)
         rawmode = tile[0].args if tile else None
         if isinstance(rawmode, tuple):
@@ -111,69 +98,67 @@ def read_labels(path: Path) -> np.ndarray:
         values = np.asarray(_upright(image))
         if values.size and (values.max() > 255 or values.min() < 0):
             raise ImageError(
-                f"{path}: label values must lie in 0..255, found {values.min()} to {values.max()}"
-                " (instance ids are no class indices)"
+                f"{path}: label values must be in 0..255, found {values.min()} to {values.max()}"
+                " (an id image of instances?)"
             )
         return values.astype(np.uint8) // np.uint8(_STRETCHED.get(str(rawmode), 1))
 
 
 def read_ids(path: Path) -> np.ndarray:
-    """Reads an image of ids: one number an object, of 8, 16 or 32 bits.
-
-    Returns:
-        (H, W) int32.
+    """Read an id image of 8, 16 or 32 bits as (H, W) int32.
 
     Raises:
         ImageError: as `read_labels`, but values may be over 255.
     """
     with _opened(path) as image:
-        if image.format in ("JPEG", "MPO"):
-            raise ImageError(f"{path}: ids must not be JPEG, which changes them; save them as PNG")
-        if image.mode not in {"L", "P", "1"} | _SIXTEEN_BIT:
-            raise ImageError(f"{path}: ids must have one channel, got {image.mode}")
+        _check_values_kept(path, image, "ids")
         image.load()
         values = np.asarray(_upright(image)).astype(np.int32)
         if values.size and values.min() < 0:
-            raise ImageError(f"{path}: ids must be 0 (nothing) or larger, found {values.min()}")
+            raise ImageError(f"{path}: ids must be 0 (background) or larger, found {values.min()}")
         return values
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """(H, W) of what `read_image` would return, by the file's header alone.
+def _check_values_kept(path: Path, image: Image.Image, what: str, kind: str = "") -> None:
+    if image.format in ("JPEG", "MPO"):
+        raise ImageError(f"{path}: {what} must not be JPEG, which changes their values; save them as PNG")
+    if image.mode not in {"L", "P", "1"} | _SIXTEEN_BIT:
+        raise ImageError(f"{path}: {what} must have one channel{kind}, got {image.mode}")
 
-    Raises:
-        ImageError: no such file, or not an image.
-    """
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Return the size (H, W) of `read_image`'s result, from the file's header; raise `ImageError` as it does."""
     with _opened(path) as image:
-        width, height = image.size
-        return (width, height) if _orientation(image) >= 5 else (height, width)
+        return _upright_size(image, image.size)
 
 
 def probe_image(path: Path) -> tuple[int, int]:
-    """(H, W) of what `read_image` would return, from a file that was read to its end.
+    """Read the file to its end and return the size (H, W) of `read_image`'s result; raise `ImageError` as it does.
 
-    Cheaper than reading it where the format allows: JPEG is decoded at an eighth of its size.
-
-    Raises:
-        ImageError: as `read_image`.
+    It is faster than `read_image` for JPEG, which is decoded at an eighth of its size.
     """
     with _opened(path) as image:
         if image.format in ("JPEG", "MPO"):
-            width, height = image.size
+            size = image.size
             image.draft("L", (1, 1))
             image.load()
         else:
-            # Only then is the size known: Pillow turns TIFF upright itself.
-            image.load()
-            width, height = image.size
+            image.load()  # before the size is taken: Pillow turns TIFF upright itself
+            size = image.size
             if (top := _grey_top(image.mode)) is not None:
                 _check_grey(np.asarray(image), top)
-        return (width, height) if _orientation(image) >= 5 else (height, width)
+        return _upright_size(image, size)
+
+
+def _upright_size(image: Image.Image, size: tuple[int, int]) -> tuple[int, int]:
+    """Return (H, W) after EXIF orientation is applied to a size (W, H)."""
+    width, height = size
+    return (width, height) if _orientation(image) >= 5 else (height, width)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """Opens an image; whatever goes wrong before the end of the block becomes an `ImageError`."""
+    """Open an image; every failure within the block becomes an `ImageError`."""
     path = Path(path)
     if path.is_dir():
         raise ImageError(f"{path}: is a folder, not an image")
@@ -191,23 +176,15 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ImageError(f"{path}: no such file") from error
     except PermissionError as error:
-        raise ImageError(f"{path}: permission to read was denied") from error
+        raise ImageError(f"{path}: no permission to read this file") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(path) from error
     except UnidentifiedImageError as error:
         empty = path.stat().st_size == 0
-        raise ImageError(f"{path}: {'the file is empty' if empty else 'not an image that can be read'}") from error
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        EOFError,
-        IndexError,
-        KeyError,
-        TypeError,
-        struct.error,
-    ) as error:
-        # What Pillow's decoders raise on broken data is not documented; all of these have been seen.
+        reason = "the file is empty" if empty else "not an image, or of an unsupported format"
+        raise ImageError(f"{path}: {reason}") from error
+    except (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, struct.error) as error:
+        # Pillow does not document what its decoders raise on broken data; each of these was observed.
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{path}: the image is broken ({reason})") from error
     except MemoryError as error:
@@ -219,7 +196,7 @@ def _too_large(path: Path) -> ImageError:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 (upright) if there is none or it is broken: the pixels are still good."""
+    """Return the EXIF orientation; 1 (upright) if it is missing or broken."""
     try:
         value = image.getexif().get(_ORIENTATION, 1)
     except Exception:
@@ -241,7 +218,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _grey_top(mode: str) -> int | None:
-    """The value that is white in a mode whose values need scaling."""
+    """Return the value of white in a mode whose values need scaling, else None."""
     if mode in _SIXTEEN_BIT:
         return 65535
     return 1 if mode == "F" else None

@@ -1,4 +1,4 @@
-"""The forms in which data sets write masks: polygons, run lengths, bitmaps, images of ids.
+"""Conversion of data sets' masks (polygons, RLE, bitmaps) to bool arrays, and of those to RLE.
 
 Shapes: H W pixels.
 """
@@ -10,26 +10,27 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from pycocotools import mask as rle_masks
 
+from pointrend.data.problems import DatasetError
 from pointrend.rle import Rle
 
 Segmentation = Sequence[Sequence[float]] | Mapping[str, object] | np.ndarray
-"""COCO's polygons ([[x, y, x, y, ...], ...]) or run lengths ({"size", "counts"}), or a bitmap (H, W)."""
+"""COCO's polygons ([[x, y, x, y, ...], ...]) or RLE ({"size", "counts"}), or a bitmap (H, W)."""
 
 
 def to_mask(segmentation: Segmentation, size: tuple[int, int]) -> np.ndarray:
-    """The mask (H, W) bool that a segmentation describes: the pixels that pycocotools gives it.
+    """Decode a segmentation to a mask (H, W) bool as pycocotools does.
 
     Args:
-        segmentation: polygons, of which a pixel in any counts; run lengths, compressed (text or bytes) or not (a list
-            of numbers); or a bitmap.
+        segmentation: polygons, whose union is taken; RLE, compressed (text or bytes) or not (a list of numbers); or a
+            bitmap.
         size: (H, W) of the image.
 
     Raises:
-        ValueError: it is none of these, or does not fit the size; one line.
+        DatasetError: the segmentation is malformed or does not fit the size.
     """
     if isinstance(segmentation, np.ndarray):
         if segmentation.shape != size:
-            raise ValueError(f"a bitmap must have the image's size {size}, got {segmentation.shape}")
+            raise DatasetError(f"a bitmap must have the image's size {size}, got {segmentation.shape}")
         bitmap: np.ndarray = segmentation != 0
         return bitmap
     if isinstance(segmentation, Mapping):
@@ -38,9 +39,9 @@ def to_mask(segmentation: Segmentation, size: tuple[int, int]) -> np.ndarray:
 
 
 def mask_to_rle(mask: np.ndarray) -> Rle:
-    """A mask (H, W) as COCO's compressed run lengths."""
+    """Encode a mask (H, W) as COCO's compressed RLE."""
     if mask.ndim != 2:
-        raise ValueError(f"a mask must be (H, W), got {mask.shape}")
+        raise DatasetError(f"a mask must be (H, W), got {mask.shape}")
     encoded = rle_masks.encode(np.asfortranarray(mask, dtype=np.uint8))
     return Rle(size=[int(n) for n in encoded["size"]], counts=encoded["counts"].decode("ascii"))
 
@@ -52,35 +53,35 @@ def _decode(rle: Mapping[str, object]) -> np.ndarray:
 
 def _compressed(rle: Mapping[str, object], size: tuple[int, int]) -> Mapping[str, object]:
     if set(rle) < {"size", "counts"}:
-        raise ValueError(f"run lengths must have 'size' and 'counts', got {sorted(map(str, rle))}")
+        raise DatasetError(f"RLE must have 'size' and 'counts', got {sorted(map(str, rle))}")
     counts, stated = rle["counts"], rle["size"]
     if not isinstance(stated, Sequence) or list(stated) != list(size):
-        raise ValueError(f"run lengths must be for the image's size {list(size)}, got {str(stated)[:50]}")
+        raise DatasetError(f"RLE must have the image's size {list(size)}, got {str(stated)[:50]}")
     if isinstance(counts, (str, bytes)):
         encoded = counts.encode("ascii") if isinstance(counts, str) else counts
         _check_total(_uncompressed(encoded), size)
         return {"size": list(size), "counts": encoded}
     if not isinstance(counts, Sequence) or not all(isinstance(n, int) and n >= 0 for n in counts):
-        raise ValueError("run lengths must be text, bytes, or a list of whole numbers from 0")
+        raise DatasetError("RLE counts must be text, bytes, or a list of integers of at least 0")
     _check_total(counts, size)
-    made: Mapping[str, object] = rle_masks.frPyObjects({"size": list(size), "counts": list(counts)}, *size)
-    return made
+    compressed: Mapping[str, object] = rle_masks.frPyObjects({"size": list(size), "counts": list(counts)}, *size)
+    return compressed
 
 
 def _check_total(counts: Sequence[int], size: tuple[int, int]) -> None:
-    # pycocotools reads and writes beyond its memory where these disagree.
+    # pycocotools accesses memory out of bounds if these disagree.
     if sum(counts) != size[0] * size[1] or any(n < 0 for n in counts):
-        raise ValueError(f"run lengths must add up to {size[0] * size[1]} pixels, got {sum(counts)}")
+        raise DatasetError(f"RLE counts must add up to {size[0] * size[1]} pixels, got {sum(counts)}")
 
 
 def _uncompressed(counts: bytes) -> list[int]:
-    """The numbers in compressed run lengths: groups of 5 bits; from the fourth on, relative to the one before last."""
+    """Decode compressed RLE counts: 5 bits a character; from the fourth number on, relative to the last but one."""
     numbers: list[int] = []
     value = shift = 0
     for byte in counts:
         part = byte - 48
         if not 0 <= part < 64:
-            raise ValueError("compressed run lengths hold a character that none has")
+            raise DatasetError("invalid character in compressed RLE counts")
         value |= (part & 0x1F) << shift
         shift += 5
         if part & 0x20:
@@ -90,25 +91,25 @@ def _uncompressed(counts: bytes) -> list[int]:
         numbers.append(value + numbers[-2] if len(numbers) > 2 else value)
         value = shift = 0
     if shift:
-        raise ValueError("compressed run lengths end in the middle of a number")
+        raise DatasetError("compressed RLE counts end in the middle of a number")
     return numbers
 
 
 def _from_polygons(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> np.ndarray:
     if isinstance(polygons, (str, bytes)) or not isinstance(polygons, Sequence):
-        raise ValueError(f"a segmentation must be polygons, run lengths or a bitmap, got {type(polygons).__name__}")
+        raise DatasetError(f"a segmentation must be polygons, RLE or a bitmap, got {type(polygons).__name__}")
     checked = []
     for polygon in polygons:
-        if not isinstance(polygon, Sequence) or isinstance(polygon, (str, bytes)):
-            raise ValueError("a polygon must be a list of numbers x, y, x, y, ...")
         try:
+            if not isinstance(polygon, Sequence) or isinstance(polygon, (str, bytes)):
+                raise TypeError
             values = np.asarray(polygon, dtype=np.float64)
         except (TypeError, ValueError) as error:
-            raise ValueError("a polygon must be a list of numbers x, y, x, y, ...") from error
+            raise DatasetError("a polygon must be a list of numbers x, y, x, y, ...") from error
         if values.ndim != 1 or len(values) < 6 or len(values) % 2:
-            raise ValueError(f"a polygon must be x, y of at least three points, got {values.size} numbers")
+            raise DatasetError(f"a polygon must be x, y of at least three points, got {values.size} numbers")
         if not (np.isfinite(values).all() and np.abs(values).max() < 1e6):
-            raise ValueError("a polygon must have finite coordinates near the image")
+            raise DatasetError("a polygon must have finite coordinates near the image")
         checked.append(values.tolist())
     if not checked:
         return np.zeros(size, dtype=bool)

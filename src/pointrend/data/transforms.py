@@ -1,6 +1,7 @@
-"""The augmentations that semantic segmentation is published with, on torchvision.transforms.v2.
+"""The augmentations of both tasks, on torchvision.transforms.v2.
 
-Every random choice comes from torch's global generator: seeding it fixes the result.
+A transform gets an image (3, H, W) uint8 and its train ids as `tv_tensors.Mask` (H, W) uint8, or its `InstanceMasks`,
+whose layers of ids are a `tv_tensors.Mask` (K, H, W). All random numbers come from torch's global generator.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -17,288 +17,192 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from pointrend.data.batches import InstanceTargets, targets_of
 from pointrend.data.classes import IGNORE
-
-Pair = tuple[tv_tensors.Image, tv_tensors.Mask]
+from pointrend.data.samples import InstanceMasks
+from pointrend.data.settings import InputSpec, InstanceAugment, SemanticAugment
+from pointrend.data.windows import Window, draw_window, largest_ratio, nearest, resample, rotated_window, uniform
 
 
 def train_transform(
-    *,
-    crop: tuple[int, int],
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
-    scale: tuple[float, float] = (0.5, 2.0),
-    base_scale: float = 1.0,
-    base_short: int | None = None,
-    max_share: float = 0.75,
-    tries: int = 10,
-    flip: float = 0.5,
-    photometric: bool = True,
-    rotate: float = 0.0,
-    grayscale: float = 0.0,
-) -> Callable[[tv_tensors.Image, tv_tensors.Mask], tuple[Tensor, Tensor]]:
-    """Scale, crop, flip, distort, normalise, pad.
+    augment: SemanticAugment | InstanceAugment, input: InputSpec
+) -> Callable[[tv_tensors.Image, Any], tuple[Tensor, Any]]:
+    """Return the transform for training: scale, crop, flip or turn, distort colours, normalise.
 
-    The transform takes an image (3, H, W) uint8 and labels (H, W) uint8 of any size and returns them as
-    (3, h, w) float32 and (h, w) int64 of exactly the crop's size.
-
-    Args:
-        crop: (h, w) in pixels.
-        mean, std: RGB, on the scale of 0 to 255.
-        scale, base_scale, base_short, max_share, tries, rotate: see `RandomScaledCrop`.
-        flip: probability of a horizontal flip.
-        photometric: whether to distort the colours, see `PhotometricDistort`.
-        grayscale: probability of taking the colours away.
+    It returns the image (3, h, w) float32 with labels (h, w) int64, both padded to the crop's size, or with
+    `InstanceTargets`, at any size.
     """
-    steps: list[nn.Module] = [
-        RandomScaledCrop(
-            crop,
-            scale=scale,
-            base_scale=base_scale,
-            base_short=base_short,
-            max_share=max_share,
-            tries=tries,
-            rotate=rotate,
-            fill=mean,
-        ),
-        v2.RandomHorizontalFlip(flip),
-    ]
-    if photometric:
+    steps: list[nn.Module]
+    if isinstance(augment, SemanticAugment):
+        fill = input.mean if input.channels == "rgb" else input.mean[::-1]
+        steps = [SemanticWindow(augment, fill=fill), v2.RandomHorizontalFlip(augment.flip)]
+        ids = torch.int64
+        end: list[nn.Module] = [PadTo(augment.crop), v2.ToPureTensor()]
+    else:
+        turn = RandomTurn() if augment.dihedral else v2.RandomHorizontalFlip(augment.flip)
+        steps, ids, end = [InstanceWindow(augment), turn], torch.int32, [ToTargets()]
+    if augment.photometric:
         steps.append(PhotometricDistort())
-    if grayscale:
-        steps.append(v2.RandomGrayscale(grayscale))
-    steps += [
-        v2.ToDtype({tv_tensors.Image: torch.float32, tv_tensors.Mask: torch.int64}, scale=False),
-        v2.Normalize(mean=list(mean), std=list(std)),
-        PadTo(crop),
-        v2.ToPureTensor(),
-    ]
-    return v2.Compose(steps)
+    if augment.grayscale:
+        steps.append(v2.RandomGrayscale(augment.grayscale))
+    if input.channels == "bgr":
+        steps.append(v2.Lambda(_reverse_channels, tv_tensors.Image))
+    steps.append(v2.ToDtype({tv_tensors.Image: torch.float32, tv_tensors.Mask: ids}, scale=False))
+    steps.append(v2.Normalize(mean=list(input.mean), std=list(input.std)))
+    return v2.Compose([*steps, *end])
 
 
-class RandomScaledCrop(nn.Module):
-    """A random crop of the image at a random scale, in which no class takes more than a share.
+class InstanceWindow(v2.Transform):
+    """A transform that resizes an image and its masks by a random factor and takes a random window, or a smaller whole.
 
-    The image's size is multiplied by `base_scale` (or, if `base_short` is given, its shorter edge is first
-    made that long) and by a factor drawn uniformly from `scale`. A crop is accepted if it shows at least
-    two classes and none has `max_share` or more of the pixels that are not ignored; after `tries` further
-    attempts the last is taken, as in the published training of Cityscapes and ADE20K models.
-
-    The result is as large as `size`, or smaller where the scaled image is. It equals resizing the whole
-    image and cropping then; but only the window's own pixels are resampled.
-
-    Args:
-        size: (h, w) in pixels.
-        scale: smallest and largest factor.
-        base_scale: what the factor 1 means, relative to the image's own size.
-        base_short: what the factor 1 means, as the length of the shorter edge in pixels; replaces the
-            image's own size.
-        max_share: 1 accepts every crop.
-        tries: further attempts.
-        rotate: largest angle in degrees, drawn uniformly in both directions; what comes from outside of the
-            image has the colour `fill` and is ignored.
-        fill: RGB in 0..255.
+    The result equals resizing the whole image and cropping, but only the window's pixels are resampled.
     """
 
-    def __init__(
-        self,
-        size: tuple[int, int],
-        *,
-        scale: tuple[float, float] = (1.0, 1.0),
-        base_scale: float = 1.0,
-        base_short: int | None = None,
-        max_share: float = 0.75,
-        tries: int = 10,
-        rotate: float = 0.0,
-        fill: tuple[float, float, float] = (0.0, 0.0, 0.0),
-    ) -> None:
+    _transformed_types = (tv_tensors.Image, tv_tensors.Mask)
+
+    def __init__(self, augment: InstanceAugment) -> None:
         super().__init__()
-        if min(size) < 1:
-            raise ValueError(f"crop must be at least 1x1, got {size}")
-        if not 0 < scale[0] <= scale[1]:
-            raise ValueError(f"scale must be (smallest, largest), both above 0, got {scale}")
-        if base_scale <= 0 or (base_short is not None and base_short < 1):
-            raise ValueError(f"base_scale and base_short must be above 0, got {base_scale} and {base_short}")
-        if not 0 < max_share <= 1:
-            raise ValueError(f"max_share must be above 0 and at most 1, got {max_share}")
-        if tries < 0:
-            raise ValueError(f"tries must be at least 0, got {tries}")
-        self.size = size
-        self.scale = scale
-        self.base_scale = base_scale
-        self.base_short = base_short
-        self.max_share = max_share
-        self.tries = tries
-        self.rotate = rotate
-        self.fill = tuple(round(value) for value in fill)
+        self.augment = augment
 
-    def forward(self, image: tv_tensors.Image, labels: tv_tensors.Mask) -> Pair:
-        """image (3, H, W) uint8, labels (H, W) uint8 -> the same of the crop."""
-        pixels, values = image.permute(1, 2, 0).numpy(), labels.numpy()
-        scaled = self._draw_size(values.shape[0], values.shape[1])
-        window = self._draw_window(values, scaled)
-        angle = uniform(-self.rotate, self.rotate) if self.rotate else 0.0
-        if angle:
-            picture, values = self._rotated(pixels, values, scaled, window, angle)
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the size of the resized image, then the window."""
+        height, width = flat_inputs[0].shape[-2:]
+        scale, shortest = self.augment.scale, self.augment.shortest
+        if scale is not None:
+            factor = math.exp(uniform(math.log(scale[0]), math.log(scale[1])))
         else:
-            picture, values = resample(pixels, scaled, window), nearest(values, scaled, window)
-        return tv_tensors.Image(F.pil_to_tensor(picture)), tv_tensors.Mask(torch.from_numpy(values))
+            length = shortest[int(torch.randint(len(shortest), ()))]
+            factor = min(length / min(height, width), self.augment.longest / max(height, width))
+        scaled = max(1, int(height * factor + 0.5)), max(1, int(width * factor + 0.5))
+        return {"scaled": scaled, "window": draw_window(scaled, self.augment.crop or scaled)}
 
-    def _draw_size(self, height: int, width: int) -> tuple[int, int]:
-        factor = uniform(*self.scale) * self.base_scale
-        if self.base_short is not None:
-            factor *= self.base_short / min(height, width)
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Return the window of an image (3, H, W) uint8 or of masks (K, H, W)."""
+        return _windowed(inpt, params["scaled"], params["window"])
+
+
+class SemanticWindow(v2.Transform):
+    """A transform as `InstanceWindow` that avoids windows dominated by one class, and may rotate the window.
+
+    The image's size is multiplied by `base_scale` and by a factor drawn uniformly from `scale`, after its shorter edge
+    is resized to `base_short`, if given. A window is accepted if it shows at least two classes and each covers a ratio
+    under `max_class_share` of the pixels that are not ignored; after `tries` further attempts the last one is taken,
+    as in the published training of Cityscapes and ADE20K models.
+
+    Args:
+        augment: its settings; the window's size is `crop`.
+        fill: RGB in 0..255 of pixels outside of a rotated image; their labels are `IGNORE`.
+    """
+
+    _transformed_types = (tv_tensors.Image, tv_tensors.Mask)
+
+    def __init__(self, augment: SemanticAugment, *, fill: tuple[float, float, float] = (0, 0, 0)) -> None:
+        super().__init__()
+        self.augment = augment
+        self.fill = (round(fill[0]), round(fill[1]), round(fill[2]))
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the size of the resized image, then the window, then the angle in degrees."""
+        labels = next(inpt for inpt in flat_inputs if isinstance(inpt, tv_tensors.Mask))
+        scaled = self.draw_size(labels.shape[-2], labels.shape[-1])
+        window, rotate = self._draw_window(labels, scaled), self.augment.rotate
+        return {"scaled": scaled, "window": window, "angle": uniform(-rotate, rotate) if rotate else 0.0}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Return the window of an image (3, H, W) uint8 or of labels (H, W) uint8."""
+        scaled, window, angle = params["scaled"], params["window"], params["angle"]
+        if not angle:
+            return _windowed(inpt, scaled, window)
+        fill = IGNORE if isinstance(inpt, tv_tensors.Mask) else self.fill
+        rotated = rotated_window(lambda part: _windowed(inpt, scaled, part), scaled, window, angle, fill=fill)
+        return tv_tensors.wrap(rotated, like=inpt)
+
+    def draw_size(self, height: int, width: int) -> tuple[int, int]:
+        """Draw the size (h, w) of the resized image."""
+        factor = uniform(*self.augment.scale) * self.augment.base_scale
+        if self.augment.base_short is not None:
+            factor *= self.augment.base_short / min(height, width)
         return max(1, round(height * factor)), max(1, round(width * factor))
 
-    def _draw_window(self, values: np.ndarray, scaled: tuple[int, int]) -> Window:
-        height, width = min(self.size[0], scaled[0]), min(self.size[1], scaled[1])
-        for attempt in range(self.tries + 1):
-            window = (below(scaled[0] - height + 1), below(scaled[1] - width + 1), height, width)
-            # The last one is taken whatever it shows.
-            if self.max_share >= 1 or attempt == self.tries:
-                break
-            if largest_share(nearest(values, scaled, window)) < self.max_share:
+    def _draw_window(self, labels: tv_tensors.Mask, scaled: tuple[int, int]) -> Window:
+        maximum, tries = self.augment.max_class_share, self.augment.tries
+        for attempt in range(tries + 1):
+            window = draw_window(scaled, self.augment.crop)
+            if maximum >= 1 or attempt == tries or largest_ratio(nearest(labels, scaled, window)) < maximum:
                 break
         return window
 
-    def _rotated(
-        self, pixels: np.ndarray, values: np.ndarray, scaled: tuple[int, int], window: Window, angle: float
-    ) -> tuple[Image.Image, np.ndarray]:
-        """Cuts a window large enough to hold the rotated crop, rotates about its centre and crops."""
-        top, left, height, width = window
-        cos, sin = abs(math.cos(math.radians(angle))), abs(math.sin(math.radians(angle)))
-        # The same margin on both sides keeps the centre.
-        above = max(0, math.ceil((height * cos + width * sin - height) / 2))
-        beside = max(0, math.ceil((height * sin + width * cos - width) / 2))
-        large = (top - above, left - beside, height + 2 * above, width + 2 * beside)
-        inner = _clip(large, scaled)
-        place = (inner[1] - large[1], inner[0] - large[0])
-        picture = Image.new("RGB", (large[3], large[2]), self.fill)
-        picture.paste(resample(pixels, scaled, inner), place)
-        mask = Image.new("L", picture.size, IGNORE)
-        mask.paste(Image.fromarray(nearest(values, scaled, inner)), place)
-        box = (beside, above, beside + width, above + height)
-        picture = picture.rotate(angle, Image.Resampling.BILINEAR, fillcolor=self.fill).crop(box)
-        mask = mask.rotate(angle, Image.Resampling.NEAREST, fillcolor=IGNORE).crop(box)
-        return picture, np.array(mask)
+
+class RandomTurn(v2.Transform):
+    """A transform that applies one of the eight turns and flips of a square."""
+
+    _transformed_types = (tv_tensors.Image, tv_tensors.Mask)
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw `which`: `which % 4` quarter turns, after a horizontal flip if it is 4 or more."""
+        return {"which": int(torch.randint(8, ()))}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Return the turned image or masks (..., H, W)."""
+        flipped = inpt.flip(-1) if params["which"] >= 4 else inpt
+        return tv_tensors.wrap(torch.rot90(flipped, params["which"] % 4, (-2, -1)).contiguous(), like=inpt)
 
 
-def largest_share(values: np.ndarray) -> float:
-    """The largest class's share of the pixels that are not ignored; 1 if fewer than two classes occur."""
-    counts = np.bincount(values.ravel(), minlength=IGNORE + 1)[:IGNORE]
-    total = int(counts.sum())
-    return int(counts.max()) / total if total else 1.0
+class PhotometricDistort(v2.Transform):
+    """A transform that changes brightness, contrast, saturation and hue, each with probability 0.5.
 
-
-class PhotometricDistort(nn.Module):
-    """Changes brightness, contrast, saturation and hue, each with probability `p`; contrast first or last.
-
-    Unlike torchvision's transform of that name it never exchanges colour channels, which published training
-    of segmentation does not do either.
+    Contrast comes before saturation or last. Unlike torchvision's transform, and as in the published training of
+    segmentation models, colour channels are never permuted.
     """
 
-    def __init__(
-        self,
-        *,
-        brightness: float = 0.125,
-        contrast: float = 0.5,
-        saturation: float = 0.5,
-        hue: float = 0.1,
-        p: float = 0.5,
-    ) -> None:
-        super().__init__()
-        self.brightness = brightness
-        self.contrast = contrast
-        self.saturation = saturation
-        self.hue = hue
-        self.p = p
+    _transformed_types = (tv_tensors.Image,)
 
-    def forward(self, image: tv_tensors.Image, labels: tv_tensors.Mask) -> Pair:
-        """image (3, H, W) uint8; the labels pass through."""
-        contrast_last = uniform(0, 1) < 0.5
-        # Pillow's kernels: hue takes half the time of that on tensors.
-        picture: Any = Image.fromarray(image.permute(1, 2, 0).numpy())
-        if self._chosen():
-            picture = F.adjust_brightness(picture, self._factor(self.brightness))
-        if not contrast_last and self._chosen():
-            picture = F.adjust_contrast(picture, self._factor(self.contrast))
-        if self._chosen():
-            picture = F.adjust_saturation(picture, self._factor(self.saturation))
-        if self._chosen():
-            picture = F.adjust_hue(picture, uniform(-self.hue, self.hue))
-        if contrast_last and self._chosen():
-            picture = F.adjust_contrast(picture, self._factor(self.contrast))
-        return tv_tensors.Image(F.pil_to_tensor(picture)), labels
-
-    def _chosen(self) -> bool:
-        return uniform(0, 1) < self.p
-
-    @staticmethod
-    def _factor(strength: float) -> float:
-        return uniform(1 - strength, 1 + strength)
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Return the distorted image (3, H, W) uint8."""
+        contrast = (F.adjust_contrast, 0.5, 1.5)
+        steps = [(F.adjust_brightness, 0.875, 1.125), (F.adjust_saturation, 0.5, 1.5), (F.adjust_hue, -0.1, 0.1)]
+        steps.insert(len(steps) if _chosen() else 1, contrast)
+        # On Pillow images hue takes half the time that it takes on tensors.
+        image: Any = Image.fromarray(inpt.permute(1, 2, 0).contiguous().numpy())
+        for adjust, low, high in steps:
+            if _chosen():
+                image = adjust(image, uniform(low, high))
+        return tv_tensors.Image(F.pil_to_tensor(image))
 
 
-class PadTo(nn.Module):
-    """Pads at the bottom and the right to a size: images with 0, labels with `IGNORE`."""
+class PadTo(v2.Transform):
+    """A transform that pads at the bottom and the right to a size (h, w): images with 0, labels with `IGNORE`."""
+
+    _transformed_types = (tv_tensors.Image, tv_tensors.Mask)
 
     def __init__(self, size: tuple[int, int]) -> None:
         super().__init__()
         self.size = size
 
-    def forward(self, image: tv_tensors.Image, labels: tv_tensors.Mask) -> Pair:
-        """image (3, H, W), labels (H, W), neither larger than the size."""
-        height, width = image.shape[-2:]
-        padding = [0, 0, self.size[1] - width, self.size[0] - height]
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Return the padded (..., h, w) of (..., H, W), which must not be larger."""
+        padding = [0, 0, self.size[1] - inpt.shape[-1], self.size[0] - inpt.shape[-2]]
         if not any(padding):
-            return image, labels
-        return tv_tensors.Image(F.pad(image, padding, fill=0)), tv_tensors.Mask(F.pad(labels, padding, fill=IGNORE))
+            return inpt
+        return F.pad(inpt, padding, fill=IGNORE if isinstance(inpt, tv_tensors.Mask) else 0)
 
 
-Window = tuple[int, int, int, int]
-"""top, left, height, width in pixels of the scaled image."""
+class ToTargets(nn.Module):
+    """The last step of a transform of instances, which makes the image a plain tensor and the masks targets."""
+
+    def forward(self, image: tv_tensors.Image, masks: InstanceMasks) -> tuple[Tensor, InstanceTargets]:
+        return image.as_subclass(Tensor), targets_of(masks)
 
 
-def resample(pixels: np.ndarray, scaled: tuple[int, int], window: Window) -> Image.Image:
-    """The window of the image (H, W, 3) resized to `scaled`, bilinear with antialiasing."""
-    rows = _source(window[0], window[2], pixels.shape[0], scaled[0])
-    columns = _source(window[1], window[3], pixels.shape[1], scaled[1])
-    part = Image.fromarray(pixels[rows[0] : rows[1], columns[0] : columns[1]])
-    box = (columns[2], rows[2], columns[3], rows[3])
-    return part.resize((window[3], window[2]), Image.Resampling.BILINEAR, box=box)
+def _chosen() -> bool:
+    return uniform(0, 1) < 0.5
 
 
-def _source(start: int, length: int, size: int, scaled: int) -> tuple[int, int, float, float]:
-    """The source pixels that `length` resized pixels from `start` depend on, and their extent in those."""
-    begin, end = start * size / scaled, (start + length) * size / scaled
-    # The triangle filter reaches one source pixel, or one resized pixel when shrinking; one more to be safe.
-    reach = max(1.0, size / scaled) + 1
-    first, last = max(0, math.floor(begin - reach)), min(size, math.ceil(end + reach))
-    return first, last, begin - first, end - first
+def _windowed(inpt: Any, scaled: tuple[int, int], window: Window) -> Any:
+    if isinstance(inpt, tv_tensors.Mask):
+        return tv_tensors.Mask(nearest(inpt, scaled, window))
+    return tv_tensors.Image(F.pil_to_tensor(resample(inpt, scaled, window)))
 
 
-def nearest(values: np.ndarray, scaled: tuple[int, int], window: Window) -> np.ndarray:
-    """The window of the labels (H, W) resized to `scaled`, each pixel from the one its centre falls into."""
-    rows = _nearest_index(window[0], window[2], values.shape[0], scaled[0])
-    columns = _nearest_index(window[1], window[3], values.shape[1], scaled[1])
-    window_values: np.ndarray = values[rows].take(columns, axis=1)
-    return window_values
-
-
-def _nearest_index(start: int, length: int, size: int, scaled: int) -> np.ndarray:
-    # floor((i + 0.5) * size / scaled), in integers.
-    index: np.ndarray = (2 * np.arange(start, start + length) + 1) * size // (2 * scaled)
-    return index
-
-
-def _clip(window: Window, size: tuple[int, int]) -> Window:
-    top, left = max(0, window[0]), max(0, window[1])
-    bottom, right = min(size[0], window[0] + window[2]), min(size[1], window[1] + window[3])
-    return top, left, bottom - top, right - left
-
-
-def uniform(low: float, high: float) -> float:
-    return low + (high - low) * float(torch.rand(()))
-
-
-def below(count: int) -> int:
-    return int(torch.randint(count, ()))
+def _reverse_channels(image: tv_tensors.Image) -> tv_tensors.Image:
+    return tv_tensors.Image(image.flip(-3))

@@ -1,6 +1,6 @@
-"""Boundary bands of label maps and the counts behind Boundary IoU and boundary F.
+"""Boundary bands of label maps, and the pixel counts of Boundary IoU and boundary F.
 
-Boundary IoU is that of Cheng et al., "Boundary IoU: Improving Object-Centric Image Segmentation Evaluation",
+Boundary IoU is defined by Cheng et al., "Boundary IoU: Improving Object-Centric Image Segmentation Evaluation",
 CVPR 2021. Distances are Chebyshev distances in pixels, and the image border counts as boundary.
 """
 
@@ -13,30 +13,27 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-_BITS = 8  # classes dilated at once, one to a bit of a uint8
+_BITS = 8  # classes dilated at once, one per bit of a uint8
 
 
-def boundary_width(size: tuple[int, int], share: float = 0.005) -> int:
-    """Width in pixels of the boundary band of an image of `size` (H, W): a share of its diagonal, or 1."""
-    return max(1, round(share * math.hypot(*size)))
+def boundary_width(size: tuple[int, int], ratio: float = 0.005) -> int:
+    """Compute the width in pixels, at least 1, of the boundary band of an image of `size` (H, W)."""
+    return max(1, round(ratio * math.hypot(*size)))
 
 
 def boundary_band(labels: Tensor, width: int) -> Tensor:
-    """Pixels of every class within `width` of that class's boundary.
+    """Find the pixels of every class within `width` of that class's boundary.
 
-    For each class at once this is its mask without the mask eroded `width` times by a 3x3 square, with
-    nothing outside of the image: a pixel is in the band if the (2 * width + 1)² window around it holds
-    another label or reaches over the image border.
+    This is, for all classes at once, the mask minus the mask eroded `width` times by a 3x3 square with zeros outside of
+    the image: a pixel is in the band if the (2 * width + 1)² window around it contains another label or crosses the
+    image border.
 
     Args:
         labels: integer label map (H, W).
-        width: pixels, at least 1. Width 1 is the contour.
+        width: pixels, at least 1, which is the contour.
 
     Returns:
         bool (H, W).
-
-    Raises:
-        ValueError: `labels` is not two-dimensional or `width` is under 1.
     """
     if labels.dim() != 2:
         raise ValueError(f"labels must be (H, W), got {tuple(labels.shape)}")
@@ -52,10 +49,10 @@ def boundary_band(labels: Tensor, width: int) -> Tensor:
 
 
 def band_counts(prediction: Tensor, target: Tensor, *, num_classes: int, width: int) -> Tensor:
-    """Pixels in the boundary bands of one image, for Boundary IoU.
+    """Count the pixels in the boundary bands of one image, for Boundary IoU.
 
     Args:
-        prediction, target: label maps (H, W); `num_classes` in both marks a pixel that is not counted.
+        prediction, target: label maps (H, W); the value `num_classes` in both marks an ignored pixel.
         num_classes: C.
         width: of the bands, in pixels.
 
@@ -69,15 +66,14 @@ def band_counts(prediction: Tensor, target: Tensor, *, num_classes: int, width: 
 
 
 def contour_counts(prediction: Tensor, target: Tensor, *, num_classes: int, width: int) -> Tensor:
-    """Contour pixels of one image, and those near the other map's contour of the same class, for boundary F.
+    """Count contour pixels of one image, and those near the other map's contour of the same class, for boundary F.
 
     Args:
-        prediction, target: label maps (H, W); `num_classes` in both marks a pixel that is not counted.
-        num_classes: C.
-        width: the largest distance, in pixels, at which a contour pixel is matched.
+        prediction, target, num_classes: as for `band_counts`.
+        width: the maximum distance, in pixels, between matched contour pixels.
 
     Returns:
-        int64 (4, C): contour pixels of the prediction, those matched, of the target, those matched.
+        int64 (4, C): contour pixels of the prediction, those matched, contour pixels of the target, those matched.
     """
     size = (prediction.shape[0], prediction.shape[1])
     predicted, true = _contour(prediction), _contour(target)
@@ -93,21 +89,17 @@ def contour_counts(prediction: Tensor, target: Tensor, *, num_classes: int, widt
 
 
 def _contour(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Flat indices (K,) of the contour pixels of labels (H, W), and their labels (K,)."""
+    """Return the flat indices (K,) of the contour pixels of labels (H, W), and their labels (K,)."""
     index = torch.nonzero(boundary_band(labels, 1).flatten()).flatten()
     return index, labels.flatten()[index].long()
 
 
 def _labels_near(
-    contour: tuple[Tensor, Tensor],
-    other: tuple[Tensor, Tensor],
-    bits: Tensor,
-    size: tuple[int, int],
-    width: int,
+    contour: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], bits: Tensor, size: tuple[int, int], width: int
 ) -> Tensor:
-    """Labels of the pixels of `contour` that have a pixel of `other` with the same label within `width`.
+    """Return the labels of the pixels of `contour` with a pixel of `other` of the same label within `width`.
 
-    Only labels with a bit in `bits` (C + 1,) take part. All are dilated in one pass, each in its own bit.
+    Only labels with a bit in `bits` (C + 1,) take part; they are dilated in one pass, each in a separate bit.
     """
     index, labels = contour
     plane = torch.zeros(size[0] * size[1], dtype=torch.uint8, device=bits.device)
@@ -118,10 +110,10 @@ def _labels_near(
 
 
 def _over_windows(values: Tensor, size: int, combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Combines every `size` x `size` window of values (H, W) -> (H - size + 1, W - size + 1).
+    """Combine every `size` x `size` window of values (H, W) -> (H - size + 1, W - size + 1).
 
-    `combine` must not mind seeing an element twice (maximum, minimum, or): then the reach doubles with every
-    pass, so a window costs the logarithm of its side.
+    `combine` must be idempotent (maximum, minimum, or): then the reach doubles in every pass, so that the cost is
+    logarithmic in `size`.
     """
     for dim in (0, 1):
         reach = 1
@@ -134,5 +126,5 @@ def _over_windows(values: Tensor, size: int, combine: Callable[[Tensor, Tensor],
 
 
 def _count(labels: Tensor, num_classes: int) -> Tensor:
-    """How often each class stands in labels (K,) -> (C,); the label `num_classes` is dropped."""
+    """Count the occurrences (C,) of each class in labels (K,); the label `num_classes` is dropped."""
     return torch.bincount(labels, minlength=num_classes + 1)[:num_classes]

@@ -1,177 +1,109 @@
-"""Average precision of instances as COCO defines it: of boxes, of masks, and of boundaries."""
+"""Average precision of instances as COCO defines it, of masks, boxes and boundaries."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 
-from pointrend.metrics.coco_evaluation import AREAS, Curves, precision_recall
-from pointrend.metrics.instances import ImageInstances, check_pair
-from pointrend.rle import Rle
+from pointrend.metrics.base import InstanceMetric, MetricSettings, percent
+from pointrend.metrics.instances import ImageInstances
 
-__all__ = ["ApScores", "ImageInstances", "InstanceMetrics", "InstanceScores", "Rle"]
-
-
-@dataclass(frozen=True)
-class ApScores:
-    """Average precision and recall in percent, means over the classes that occur; nan where nothing counts."""
-
-    ap: float
-    """Mean over IoU 0.5, 0.55, ... 0.95."""
-    ap50: float
-    ap75: float
-    ap_small: float
-    """Of ground truth under 32² pixels."""
-    ap_medium: float
-    ap_large: float
-    """Of ground truth over 96² pixels."""
-    ar: dict[int, float]
-    """Average recall by the number of detections that count, of one class in an image."""
-    per_class: tuple[float, ...]
-    """`ap` of each class."""
-
-    def to_dict(self, class_names: Sequence[str]) -> dict[str, Any]:
-        """Scores for JSON, nan as None, `per_class` by name.
-
-        Raises:
-            ValueError: `class_names` are not one distinct name a class.
-        """
-        names = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
-        return {
-            **{name: json_number(getattr(self, name)) for name in names},
-            "ar": {str(limit): json_number(value) for limit, value in self.ar.items()},
-            "per_class": by_name(class_names, self.per_class),
-        }
+Pair = tuple[ImageInstances, ImageInstances]
+"""The prediction and the ground truth of an image."""
 
 
-@dataclass(frozen=True)
-class InstanceScores:
-    """Scores of everything that was found in a data set."""
+class CocoMetric(InstanceMetric[Pair]):
+    """Average precision and recall by COCO's rules, means over the classes that occur.
 
-    box: ApScores
-    mask: ApScores
-    boundary: ApScores
-    """By the smaller one of mask IoU and Boundary IoU (Cheng et al., CVPR 2021)."""
+    For masks, and the same for boxes and boundaries ("box_ap", "boundary_ap", ...):
 
-    def to_dict(self, class_names: Sequence[str]) -> dict[str, Any]:
-        """Scores for JSON. Raises as `ApScores.to_dict` does."""
-        kinds = {"box": self.box, "mask": self.mask, "boundary": self.boundary}
-        return {kind: scores.to_dict(class_names) for kind, scores in kinds.items()}
+    - mask_ap is the mean over IoU 0.5, 0.55, ... 0.95; mask_ap50 and mask_ap75 are at one IoU;
+    - mask_ap_small, mask_ap_medium and mask_ap_large are of ground truth under 32², between, and over 96² pixels;
+    - mask_ar_100 is the average recall with at most 100 detections of each class in an image;
+    - mask_ap/CLASS is the mask_ap of one class.
 
-
-class InstanceMetrics:
-    """Collects the instances of images, and computes COCO's scores of all of them.
-
-    The scores are those of pycocotools. Two things are ours: every average precision counts the largest of
-    `max_detections`, also where that is not 100, and what cannot be scored is nan, not -1. The result does not
-    depend on the order in which images come.
+    Boundaries are matched by the minimum of mask IoU and Boundary IoU (Cheng et al., CVPR 2021). The numbers are those
+    of pycocotools, except that every average precision is at the largest detection limit, even if that is not 100, and
+    that undefined numbers are nan, not -1.
 
     Args:
-        num_classes: C, without background.
-        max_detections: rising; how many detections of a class count in an image. (1, 100, 400) for nuclei.
-        boundary_share: width of the boundary band as a share of each image's diagonal.
-
-    Raises:
-        ValueError: an argument is out of range.
+        settings: `max_detections` gives three detection limits, see `limits`.
+        detection_limits: rising limits of detections of a class in an image, instead of those.
     """
 
-    def __init__(
-        self,
-        num_classes: int,
-        *,
-        max_detections: tuple[int, int, int] = (1, 10, 100),
-        boundary_share: float = 0.02,
-    ) -> None:
-        if num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1, got {num_classes}")
-        if not 0 < boundary_share < 1:
-            raise ValueError(f"boundary_share must be between 0 and 1, got {boundary_share}")
-        if len(max_detections) == 0 or min(max_detections) < 1 or sorted(set(max_detections)) != list(max_detections):
-            raise ValueError(f"max_detections must be positive and rising, such as (1, 10, 100), got {max_detections}")
-        self.num_classes = num_classes
-        self.max_detections = max_detections
-        self.boundary_share = boundary_share
-        self._images: dict[int, tuple[ImageInstances, ImageInstances]] = {}
+    name = "coco"
+    headline: ClassVar = {
+        "mask_ap": "mask AP",
+        "mask_ap50": "AP50",
+        "boundary_ap": "Boundary AP",
+        "mask_ap75": "AP75",
+        "mask_ap_small": "AP small",
+        "mask_ap_medium": "AP medium",
+        "mask_ap_large": "AP large",
+        "box_ap": "box AP",
+        "box_ap50": "box AP50",
+        "box_ap75": "box AP75",
+    }
+    federated: ClassVar = False
+    """Whether `absent` and `incomplete` of the ground truth count."""
 
-    def __len__(self) -> int:
-        """How many images were added."""
-        return len(self._images)
+    def __init__(self, settings: MetricSettings, detection_limits: Sequence[int] | None = None) -> None:
+        super().__init__(settings)
+        chosen = limits(settings.max_detections) if detection_limits is None else tuple(detection_limits)
+        if not chosen or min(chosen) < 1 or sorted(set(chosen)) != list(chosen):
+            raise ValueError(f"detection_limits must be positive and rising, such as (1, 10, 100), got {chosen}")
+        self.detection_limits = chosen
 
-    def update(self, predictions: ImageInstances, truth: ImageInstances) -> None:
-        """Adds one image. Both are kept, with masks as RLE.
+    def keep(self, prediction: ImageInstances, truth: ImageInstances) -> Pair:
+        # The id images of a whole split would not fit in memory.
+        return prediction, replace(truth, instance_ids=None)
 
-        Raises:
-            ValueError: they do not belong together, have a class that is none, or the image was added before.
-                Nothing is added then.
-        """
-        check_pair(predictions, truth, self.num_classes)
-        if truth.image_id in self._images:
-            raise ValueError(f"image {truth.image_id} was added before: every image counts once")
-        self._images[truth.image_id] = (predictions, truth)
+    def compute(self) -> dict[str, float]:
+        """Compute the numbers of all added images; raise ImportError if faster-coco-eval is not installed."""
+        try:
+            from pointrend.metrics._faster_coco import precision_recall
+        except ImportError as error:
+            raise ImportError(
+                "evaluation of instances needs faster-coco-eval: pip install 'pointrend[train]'"
+            ) from error
+        numbers: dict[str, float] = {}
+        for kind in ("mask", "box", "boundary"):
+            precision, recall = precision_recall(
+                self.kept(),
+                num_classes=self.num_classes,
+                max_detections=self.detection_limits,
+                boxes=kind == "box",
+                boundary_ratio=self.boundary_ratio if kind == "boundary" else None,
+                lvis=self.federated,
+            )
+            numbers |= {f"{kind}_{name}": value for name, value in self._means(precision[..., -1], recall).items()}
+        return numbers
 
-    def compute(self) -> InstanceScores:
-        """Scores of everything that was added so far.
+    def _means(self, precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
+        """Compute the numbers from precision (T, Q, C, A) at the largest limit and recall (T, C, A, M)."""
+        means = {
+            "ap": percent(precision[..., 0]),
+            "ap50": percent(precision[0, ..., 0]),
+            "ap75": percent(precision[5, ..., 0]),
+        }
+        for index, area in enumerate(("small", "medium", "large"), start=1):
+            means[f"ap_{area}"] = percent(precision[..., index])
+        for frequency, classes in self.groups().items():
+            means[f"ap_{frequency}"] = percent(precision[:, :, classes, 0])
+        for index, limit in enumerate(self.detection_limits):
+            means[f"ar_{limit}"] = percent(recall[:, :, 0, index])
+        for index, name in enumerate(self.class_names):
+            means[f"ap/{name}"] = percent(precision[:, :, index, 0])
+        return means
 
-        Raises:
-            ImportError: faster-coco-eval is not installed; says how to install it.
-        """
-        return InstanceScores(
-            box=self._scores(boxes=True),
-            mask=self._scores(),
-            boundary=self._scores(boundary_share=self.boundary_share),
-        )
-
-    def _scores(self, *, boxes: bool = False, boundary_share: float | None = None) -> ApScores:
-        pairs = [self._images[image_id] for image_id in sorted(self._images)]
-        curves = precision_recall(
-            [predictions for predictions, _ in pairs],
-            [truth for _, truth in pairs],
-            num_classes=self.num_classes,
-            max_detections=self.max_detections,
-            boxes=boxes,
-            boundary_share=boundary_share,
-        )
-        return ap_scores(curves, self.max_detections)
-
-
-def ap_scores(curves: Curves, max_detections: Sequence[int]) -> ApScores:
-    """The means of precision and recall curves that COCO reports."""
-    precision = curves.precision[..., -1]
-    at = {iou: np.isclose(curves.thresholds, iou) for iou in (0.5, 0.75)}
-    by_area = {name: percent(precision[..., index]) for index, name in enumerate(AREAS)}
-    return ApScores(
-        ap=by_area["all"],
-        ap50=percent(precision[at[0.5], ..., 0]),
-        ap75=percent(precision[at[0.75], ..., 0]),
-        ap_small=by_area["small"],
-        ap_medium=by_area["medium"],
-        ap_large=by_area["large"],
-        ar={limit: percent(curves.recall[:, :, 0, index]) for index, limit in enumerate(max_detections)},
-        per_class=tuple(percent(precision[:, :, index, 0]) for index in range(precision.shape[2])),
-    )
+    def groups(self) -> dict[str, np.ndarray]:
+        """Return named groups of classes, (C,) bool, whose average precision is reported too."""
+        return {}
 
 
-def percent(values: np.ndarray) -> float:
-    """Mean in percent of the values that are not nan; nan if there are none."""
-    known = values[~np.isnan(values)]
-    return 100 * float(known.mean()) if known.size else math.nan
-
-
-def json_number(value: float) -> float | None:
-    """The number for JSON, which has no nan."""
-    return None if math.isnan(value) else value
-
-
-def by_name(class_names: Sequence[str], values: Sequence[float]) -> dict[str, float | None]:
-    """The numbers of classes for JSON.
-
-    Raises:
-        ValueError: `class_names` are not one distinct name a class.
-    """
-    if len(class_names) != len(values) or len(set(class_names)) != len(class_names):
-        raise ValueError(f"expected {len(values)} distinct class names, got {list(class_names)}")
-    return {name: json_number(value) for name, value in zip(class_names, values, strict=True)}
+def limits(maximum: int) -> tuple[int, int, int]:
+    """Return COCO's three detection limits; the largest includes the `maximum` detections of a model."""
+    return (1, 10, max(maximum, 11)) if maximum <= 100 else (1, 100, maximum)

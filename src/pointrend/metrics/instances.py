@@ -1,4 +1,4 @@
-"""Instances of one image as the metrics take them: boxes, classes, masks as RLE, and what belongs to them.
+"""Instances of one image as the input of metrics.
 
 Shapes: R regions, H W pixels.
 """
@@ -10,16 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pointrend.errors import PointRendError
 from pointrend.rle import Rle
 
 
 @dataclass(frozen=True, eq=False)
 class ImageInstances:
-    """The instances of one image: its ground truth, or what was predicted for it.
-
-    Raises:
-        ValueError: the fields do not fit together, or hold values that no image has.
-    """
+    """The true or predicted instances of one image; ValueError if the fields are invalid or do not fit together."""
 
     image_id: int
     """The same for the ground truth and the predictions of an image."""
@@ -32,18 +29,22 @@ class ImageInstances:
     masks: Sequence[Rle]
     """R masks of the image's size."""
     scores: np.ndarray | None = None
-    """(R,) float, of predictions only."""
+    """(R,) float; predictions only."""
     crowd: np.ndarray | None = None
-    """(R,) bool, of ground truth only: a region of many objects, neither to be found nor counted as wrong."""
+    """(R,) bool; ground truth only."""
     areas: np.ndarray | None = None
-    """(R,) float, of ground truth only: areas in pixels that decide what is small; None: those of the masks."""
+    """(R,) float; ground truth only: areas in pixels that decide what is small; None: those of the masks."""
+    absent: tuple[int, ...] = ()
+    """LVIS's ground truth only: classes looked for in the image and not found (`neg_category_ids`)."""
+    incomplete: tuple[int, ...] = ()
+    """LVIS's ground truth only: classes of which not all instances are annotated (`not_exhaustive_category_ids`)."""
+    instance_ids: np.ndarray | None = None
+    """(H, W) int; Cityscapes' ground truth only: the pixels of `*_gtFine_instanceIds.png`."""
 
     def __post_init__(self) -> None:
         regions = len(self.masks)
-        expected = {"boxes": (regions, 4), "classes": (regions,), "scores": (regions,)}
-        expected |= {"crowd": (regions,), "areas": (regions,)}
-        for name, shape in expected.items():
-            values = getattr(self, name)
+        for name in ("boxes", "classes", "scores", "crowd", "areas"):
+            values, shape = getattr(self, name), (regions, 4) if name == "boxes" else (regions,)
             if values is None:
                 continue
             if values.shape != shape:
@@ -64,29 +65,20 @@ class ImageInstances:
 
 
 def check_pair(predictions: ImageInstances, truth: ImageInstances, num_classes: int) -> None:
-    """Refuse predictions and ground truth that do not belong together.
-
-    Raises:
-        ValueError: two images, another size, predictions without scores, or a class outside of 0 to C - 1.
-    """
+    """Raise ValueError if predictions lack scores, are of another image or size, or a class is not in 0 to C - 1."""
     if predictions.image_id != truth.image_id:
         raise ValueError(f"predictions are of image {predictions.image_id}, ground truth of {truth.image_id}")
     if tuple(predictions.size) != tuple(truth.size):
         raise ValueError(
             f"image {truth.image_id}: predictions are for size {tuple(predictions.size)}, ground truth for "
-            f"{tuple(truth.size)}: bring masks and boxes to the image's own size"
+            f"{tuple(truth.size)}: resize masks and boxes to the image's size"
         )
     if predictions.scores is None:
         raise ValueError(f"image {truth.image_id}: predictions need scores, got None")
-    check_classes("predicted", predictions, num_classes)
-    check_classes("true", truth, num_classes)
-
-
-def check_classes(name: str, instances: ImageInstances, num_classes: int) -> None:
-    """Refuse classes outside of 0 to C - 1 with a ValueError."""
-    wrong = instances.classes[(instances.classes < 0) | (instances.classes >= num_classes)]
-    if len(wrong):
-        raise ValueError(
-            f"image {instances.image_id}: {name} classes must be 0 to {num_classes - 1}, got {wrong[0]}: "
-            "do the model and the data have the same classes?"
-        )
+    for name, instances in (("predicted", predictions), ("true", truth)):
+        wrong = instances.classes[(instances.classes < 0) | (instances.classes >= num_classes)]
+        if len(wrong):
+            raise PointRendError(
+                f"image {truth.image_id}: {name} classes must be 0 to {num_classes - 1}, got {wrong[0]}: "
+                "do the model and the data have the same classes?"
+            )

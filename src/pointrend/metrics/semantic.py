@@ -1,165 +1,116 @@
-"""Scores of semantic segmentation over a data set: mIoU, accuracies, Boundary IoU and boundary F."""
+"""Scores of semantic segmentation on a split: mIoU, accuracies, Boundary IoU and boundary F."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from pointrend.errors import PointRendError
+from pointrend.metrics.base import MetricSettings, SplitMetric
 from pointrend.metrics.boundary import band_counts, boundary_width, contour_counts
 
-if TYPE_CHECKING:
-    from torchmetrics.classification import MulticlassConfusionMatrix
 
+class SemanticMetric(SplitMetric):
+    """mIoU, accuracies, Boundary IoU and boundary F of label maps, as means over the classes that occur.
 
-@dataclass(frozen=True)
-class ClassScores:
-    """Scores of one class in percent; nan where the class does not occur (accuracy: in the targets)."""
+    Every score is a ratio of sums over all images, not a mean of ratios of single images. Pixels whose ground truth is
+    `ignore_index` are not counted: both maps get the same value there before boundaries are found, so a prediction
+    that is right everywhere else scores 100.
 
-    iou: float
-    accuracy: float
-    boundary_iou: float
-    boundary_f: float
-
-
-@dataclass(frozen=True)
-class SemanticScores:
-    """Scores over a data set in percent, means over the classes that occur; nan if no pixel was counted."""
-
-    miou: float
-    mean_accuracy: float
-    pixel_accuracy: float
-    boundary_iou: float
-    boundary_f: float
-    per_class: tuple[ClassScores, ...]
-
-    def to_dict(self, class_names: Sequence[str]) -> dict[str, object]:
-        """Scores for JSON, nan as None, `per_class` by name.
-
-        Raises:
-            ValueError: `class_names` are not one distinct name a class.
-        """
-        if len(set(class_names)) != len(self.per_class) or len(class_names) != len(self.per_class):
-            raise ValueError(f"expected {len(self.per_class)} distinct class names, got {list(class_names)}")
-        means = {key: value for key, value in asdict(self).items() if key != "per_class"}
-        named = zip(class_names, self.per_class, strict=True)
-        return {**_json(means), "per_class": {name: _json(asdict(scores)) for name, scores in named}}
-
-
-class SemanticMetrics:
-    """Counts over a data set, image by image, and the scores that follow from them.
-
-    Every score is a ratio of sums over all images, not a mean of ratios of single images. Pixels whose target
-    is `ignore_index` are not counted, whatever the prediction says there: before boundaries are taken, both
-    maps get the same value at these pixels, so a prediction that is right everywhere else scores 100.
+    The numbers miou, mean_accuracy, pixel_accuracy, boundary_iou and boundary_f are of all classes; iou/CLASS,
+    accuracy/CLASS, boundary_iou/CLASS and boundary_f/CLASS are of one class, and nan if it does not occur (accuracy: in
+    the ground truth).
 
     Args:
-        num_classes: C, at least 2 (a binary model has background and foreground).
-        ignore_index: target value of pixels that are not counted.
-        boundary_share: width of the boundary band as a share of each image's diagonal.
-
-    Raises:
-        ValueError: an argument is out of range.
-        ImportError: torchmetrics is not installed; says how to install it.
+        settings: with at least 2 classes (a binary model has background and foreground).
+        ignore_index: the ground truth's label of pixels that are not counted.
     """
 
-    def __init__(self, num_classes: int, ignore_index: int = 255, boundary_share: float = 0.005) -> None:
-        if num_classes < 2:
-            raise ValueError(f"num_classes must be at least 2 (background and foreground), got {num_classes}")
-        if not 0 < boundary_share < 1:
-            raise ValueError(f"boundary_share must be between 0 and 1, got {boundary_share}")
-        self.num_classes = num_classes
-        self.ignore_index = ignore_index
-        self.boundary_share = boundary_share
-        self._confusion = _confusion_matrix(num_classes)
-        self._bands = torch.zeros(3, num_classes, dtype=torch.int64)
-        self._contours = torch.zeros(4, num_classes, dtype=torch.int64)
+    name = "semantic"
+    headline: ClassVar = {
+        "miou": "mIoU",
+        "boundary_iou": "Boundary IoU",
+        "boundary_f": "Boundary F",
+        "mean_accuracy": "mean acc",
+        "pixel_accuracy": "pixel acc",
+    }
+    # Boundary F is left out so that the table fits a terminal of 80 columns.
+    per_class: ClassVar = {"iou": "IoU", "boundary_iou": "Boundary IoU"}
+    default_boundary_ratio = 0.005
 
-    def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Adds one image.
+    confusion: Tensor
+    """int64 (C, C), pixels by ground truth and prediction."""
+    bands: Tensor
+    """int64 (3, C) as `band_counts` returns them."""
+    contours: Tensor
+    """int64 (4, C) as `contour_counts` returns them."""
+
+    def __init__(self, settings: MetricSettings, ignore_index: int = 255) -> None:
+        super().__init__(settings)
+        classes = self.num_classes
+        if classes < 2:
+            raise PointRendError(f"class_names must be at least 2 (background and foreground), got {classes}")
+        self.ignore_index = ignore_index
+        for name, rows in (("confusion", classes), ("bands", 3), ("contours", 4)):
+            self.add_state(name, torch.zeros(rows, classes, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, prediction: Tensor, truth: Tensor) -> None:
+        """Add one image.
 
         Args:
-            prediction: integer label map (H, W), values under C wherever the target is not ignored.
-            target: integer label map (H, W), values under C or `ignore_index`.
+            prediction: integer label map (H, W), values under C wherever the ground truth is not ignored.
+            truth: integer label map (H, W), values under C or `ignore_index`.
 
         Raises:
             ValueError: not label maps, sizes differ, or a value is out of range. Nothing is counted then.
         """
-        _check_maps(prediction, target)
-        # int64 because torch's narrower unsigned types lack most operations.
-        predicted, true = prediction.detach().cpu().long(), target.detach().cpu().long()
+        _check_maps(prediction, truth)
+        classes = self.num_classes
+        # torch's narrower unsigned types lack most operations.
+        predicted, true = (labels.detach().to(self.confusion.device, torch.int64) for labels in (prediction, truth))
         ignored = true == self.ignore_index
-        counted = ~ignored
-        self._check_values("prediction", predicted[counted])
-        self._check_values("target", true[counted])
-        self._confusion.update(predicted[counted], true[counted])
+        self._check_values("prediction", predicted[~ignored])
+        self._check_values("target", true[~ignored])
+        pairs = classes * true[~ignored] + predicted[~ignored]
+        confusion = torch.bincount(pairs, minlength=classes**2).view(classes, classes)
 
         # One byte a pixel makes the boundary passes several times faster.
-        dtype = torch.uint8 if self.num_classes <= 255 else torch.int32
-        predicted = predicted.masked_fill(ignored, self.num_classes).to(dtype)
-        true = true.masked_fill(ignored, self.num_classes).to(dtype)
-        width = boundary_width((true.shape[0], true.shape[1]), self.boundary_share)
-        self._bands += band_counts(predicted, true, num_classes=self.num_classes, width=width)
-        self._contours += contour_counts(predicted, true, num_classes=self.num_classes, width=width)
+        dtype = torch.uint8 if classes <= 255 else torch.int32
+        predicted, true = (labels.masked_fill(ignored, classes).to(dtype) for labels in (predicted, true))
+        width = boundary_width((true.shape[0], true.shape[1]), self.boundary_ratio)
+        bands = band_counts(predicted, true, num_classes=classes, width=width)
+        contours = contour_counts(predicted, true, num_classes=classes, width=width)
+        # Not in place: `sync` and `metric_state` return these tensors to callers.
+        self.confusion = self.confusion + confusion
+        self.bands = self.bands + bands
+        self.contours = self.contours + contours
 
-    def compute(self) -> SemanticScores:
-        """Scores of everything that was added so far."""
-        counts = {name: value.double() for name, value in self.state().items()}
-        confusion = counts["confusion"]
+    def compute(self) -> dict[str, float]:
+        """Compute the numbers of all added images."""
+        confusion, bands, contours = self.confusion.double(), self.bands.double(), self.contours.double()
         correct, true, predicted = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
-        both, band_predicted, band_true = counts["bands"]
-        contour_predicted, predicted_near, contour_true, true_near = counts["contours"]
-
-        iou = _ratio(correct, true + predicted - correct)
-        accuracy = _ratio(correct, true)
-        boundary_iou = _ratio(both, band_predicted + band_true - both)
-        boundary_f = _f_score(contour_predicted, predicted_near, contour_true, true_near)
-        columns = [(100 * scores).tolist() for scores in (iou, accuracy, boundary_iou, boundary_f)]
-        return SemanticScores(
-            miou=_mean(columns[0]),
-            mean_accuracy=_mean(columns[1]),
-            pixel_accuracy=100 * _ratio(correct.sum(), confusion.sum()).item(),
-            boundary_iou=_mean(columns[2]),
-            boundary_f=_mean(columns[3]),
-            per_class=tuple(ClassScores(*row) for row in zip(*columns, strict=True)),
-        )
-
-    def state(self) -> dict[str, Tensor]:
-        """Copies of the counts, all int64; those of several processes may be summed.
-
-        `confusion` (C, C), target by prediction; `bands` (3, C) and `contours` (4, C) as `band_counts` and
-        `contour_counts` return them.
-        """
-        # Not the matrix's compute(): that would sum over processes unasked, and only this one of the three.
-        counts = {"confusion": self._confusion.confmat, "bands": self._bands, "contours": self._contours}
-        return {name: value.clone() for name, value in counts.items()}
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """Replaces the counts, for instance by `fabric.all_reduce(metrics.state(), reduce_op="sum")`.
-
-        Raises:
-            ValueError: `state` is not one of a `SemanticMetrics` with as many classes.
-        """
-        own = self.state()
-        expected = {name: tuple(value.shape) for name, value in own.items()}
-        got = {name: tuple(value.shape) for name, value in state.items()}
-        if got != expected:
-            raise ValueError(f"metrics state must have shapes {expected}, got {got}")
-        counts = {name: state[name].detach().to(own[name], copy=True) for name in own}
-        self._confusion.confmat = counts["confusion"]
-        self._bands, self._contours = counts["bands"], counts["contours"]
-
-    def add(self, state: Mapping[str, Tensor]) -> None:
-        """Adds the counts of another process. Raises as `load` does, and nothing is added then."""
-        own = self.state()
-        self.load(state)
-        self._confusion.confmat += own["confusion"]
-        self._bands += own["bands"]
-        self._contours += own["contours"]
+        both, band_predicted, band_true = bands
+        of_classes = {
+            "iou": _ratio(correct, true + predicted - correct),
+            "accuracy": _ratio(correct, true),
+            "boundary_iou": _ratio(both, band_predicted + band_true - both),
+            "boundary_f": _f_score(*contours),
+        }
+        columns = {name: (100 * scores).tolist() for name, scores in of_classes.items()}
+        numbers = {
+            "miou": _mean(columns["iou"]),
+            "mean_accuracy": _mean(columns["accuracy"]),
+            "pixel_accuracy": 100 * _ratio(correct.sum(), confusion.sum()).item(),
+            "boundary_iou": _mean(columns["boundary_iou"]),
+            "boundary_f": _mean(columns["boundary_f"]),
+        }
+        for name, values in columns.items():
+            numbers |= {f"{name}/{label}": value for label, value in zip(self.class_names, values, strict=True)}
+        return numbers
 
     def _check_values(self, name: str, values: Tensor) -> None:
         if values.numel() == 0:
@@ -167,18 +118,10 @@ class SemanticMetrics:
         low, high = (int(value) for value in values.aminmax())
         if low < 0 or high >= self.num_classes:
             also = f" or {self.ignore_index} (ignored)" if name == "target" else ""
-            raise ValueError(
+            raise PointRendError(
                 f"{name} must hold classes 0 to {self.num_classes - 1}{also}, "
                 f"got {low if low < 0 else high}: do the model and the data have the same classes?"
             )
-
-
-def _confusion_matrix(num_classes: int) -> MulticlassConfusionMatrix:
-    try:
-        from torchmetrics.classification import MulticlassConfusionMatrix
-    except ImportError as error:
-        raise ImportError("evaluation needs torchmetrics: pip install 'pointrend[train]'") from error
-    return MulticlassConfusionMatrix(num_classes, validate_args=False)  # update() has checked the values
 
 
 def _check_maps(prediction: Tensor, target: Tensor) -> None:
@@ -193,12 +136,12 @@ def _check_maps(prediction: Tensor, target: Tensor) -> None:
 
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:
-    """part / whole, nan where there is nothing to divide."""
+    """Divide part by whole; nan where the whole is 0."""
     return torch.where(whole > 0, part / whole, torch.nan)
 
 
 def _f_score(predicted: Tensor, predicted_near: Tensor, true: Tensor, true_near: Tensor) -> Tensor:
-    """Harmonic mean of precision and recall; 0 where nothing is matched, nan where no map has the class."""
+    """Compute the harmonic mean of precision and recall; 0 without matches, nan if neither map has the class."""
     precision = predicted_near / predicted.clamp(min=1)
     recall = true_near / true.clamp(min=1)
     score = 2 * precision * recall / (precision + recall)
@@ -207,9 +150,5 @@ def _f_score(predicted: Tensor, predicted_near: Tensor, true: Tensor, true_near:
 
 
 def _mean(values: Iterable[float]) -> float:
-    known = [value for value in values if not math.isnan(value)]
-    return sum(known) / len(known) if known else math.nan
-
-
-def _json(scores: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: None if math.isnan(value) else value for name, value in scores.items()}
+    defined = [value for value in values if not math.isnan(value)]
+    return sum(defined) / len(defined) if defined else math.nan

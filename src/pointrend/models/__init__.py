@@ -1,25 +1,37 @@
-"""Thin modules: parameters and a forward. Every number is a keyword argument."""
+"""Thin modules: parameters and a forward. Their numbers come in small frozen classes, passed whole."""
 
-from pointrend.models.attach import attach_pointrend
+from pointrend.models.attach import attach
 from pointrend.models.backbones import Backbone
 from pointrend.models.coarse import SemanticFPNHead
 from pointrend.models.instance import InstanceFeatures, InstanceOutput, InstancePointRend, instance_pointrend
 from pointrend.models.mask_head import CoarseMaskHead, PointRendMaskHead
 from pointrend.models.point_head import PointHead
 from pointrend.models.semantic import SemanticOutput, SemanticPointRend, semantic_pointrend
+from pointrend.models.settings import (
+    Detection,
+    InstanceArchitecture,
+    MaskArchitecture,
+    PointArchitecture,
+    SemanticArchitecture,
+)
 
 __all__ = [
     "Backbone",
     "CoarseMaskHead",
+    "Detection",
+    "InstanceArchitecture",
     "InstanceFeatures",
     "InstanceOutput",
     "InstancePointRend",
+    "MaskArchitecture",
+    "PointArchitecture",
     "PointHead",
     "PointRendMaskHead",
+    "SemanticArchitecture",
     "SemanticFPNHead",
     "SemanticOutput",
     "SemanticPointRend",
-    "attach_pointrend",
+    "attach",
     "instance_pointrend",
     "semantic_pointrend",
 ]

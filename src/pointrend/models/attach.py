@@ -1,4 +1,4 @@
-"""PointRend on a detector that is not ours: torchvision's Mask R-CNN, whoever built it.
+"""Replace the mask head of any torchvision `MaskRCNN` by PointRend's.
 
 Shapes: N images, R regions, C classes, P points, H W an image's own size.
 """
@@ -15,37 +15,26 @@ from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
+from pointrend.core import MASK_SAMPLING, MASK_SUBDIVISION, LossWeights, Sampling, Subdivision
 from pointrend.core.pasting import Paste, paste_mask
-from pointrend.core.points import Padding
-from pointrend.models.mask_head import CoarseMaskHead, PointRendMaskHead
+from pointrend.errors import PointRendError
+from pointrend.models.mask_head import PointRendMaskHead, mask_head
 from pointrend.models.mask_losses import mask_losses, positives_of, read_bitmasks
-from pointrend.models.point_head import PointHead
+from pointrend.models.settings import MaskArchitecture
 
 STRIDE = 4
-"""Of the map that masks are read from."""
+"""The stride of the map that masks are read from."""
 PROBE = 128
-"""The side of the empty image that shows what a model's parts give."""
+"""The side of the empty image that a model's parts are probed with."""
 
 
-def attach_pointrend(
+def attach(
     model: MaskRCNN,
+    architecture: MaskArchitecture = MaskArchitecture(),
     *,
-    class_agnostic: bool = False,
-    coarse_channels: int = 256,
-    coarse_hidden: int = 1024,
-    point_hidden: int = 256,
-    point_depth: int = 3,
-    coarse_every_layer: bool = True,
-    point_normalize: bool = False,
-    padding: Padding = "zeros",
-    num_points: int = 196,
-    oversample: float = 3.0,
-    importance: float = 0.75,
-    coarse_weight: float = 1.0,
-    point_weight: float = 1.0,
-    start: int = 28,
-    subdivision_points: int = 784,
-    steps: int = 3,
+    sampling: Sampling = MASK_SAMPLING,
+    weights: LossWeights = LossWeights(),
+    subdivision: Subdivision = MASK_SUBDIVISION,
     paste: Paste = "area",
 ) -> MaskRCNN:
     """Give a torchvision Mask R-CNN the masks of PointRend (paper, section 4.1), with new weights that need training.
@@ -53,7 +42,7 @@ def attach_pointrend(
     The model itself is changed and returned, as `Module.to` does: backbone, RPN and box head stay the same objects, so
     boxes, labels and scores stay what they were. After an error nothing has changed.
 
-    In evaluation `masks` are (R, 1, H, W) probabilities as before, rendered at `start * 2 ** steps` cells a side and
+    In evaluation `masks` are (R, 1, H, W) probabilities as before, rendered at `start * 2 ** steps` pixels a side and
     pasted by `pointrend.core.pasting`. torchvision's own pasting rounds boxes to whole pixels, which moves a mask by up
     to one; that is as much as rendering adds. In training `loss_mask` gives way to `loss_mask_coarse` and
     `loss_mask_points`, and masks are trained on the predicted boxes. The points come from torch's global generator, as
@@ -61,56 +50,30 @@ def attach_pointrend(
 
     Args:
         model: `maskrcnn_resnet50_fpn`, its v2, or another `MaskRCNN` with a feature map of stride 4.
-        class_agnostic: one mask for all classes.
-        coarse_channels, coarse_hidden: see `CoarseMaskHead`.
-        point_hidden, point_depth, coarse_every_layer, point_normalize: see `PointHead`.
-        padding: how points read the maps, see `sample_points`.
-        num_points, oversample, importance: of training, see `core.training_points`.
-        coarse_weight, point_weight: what the two losses are multiplied by.
-        start, subdivision_points, steps: of rendering, see `PointRendMaskHead.render`.
+        architecture: the numbers of the mask side.
+        sampling: the points of training.
+        weights: of the two mask losses.
+        subdivision: how masks are rendered, from a start grid.
         paste: see `core.pasting.paste_mask`.
 
     Raises:
-        ValueError: it is no torchvision Mask R-CNN, or one whose parts were replaced by others than torchvision's, or
-            it has no map of stride 4; one line.
+        PointRendError: the model is not a torchvision Mask R-CNN, or parts of it were replaced by others than
+            torchvision's, or it has no map of stride 4.
     """
     transform, heads = _replaceable(model)
     if paste not in ("area", "bilinear"):
-        raise ValueError(f"paste must be 'area' or 'bilinear', got {paste!r}")
-    if min(num_points, start, subdivision_points) < 1 or steps < 0:
-        raise ValueError(
-            "expected num_points, start and subdivision_points of at least 1 and steps of at least 0, "
-            f"got {num_points}, {start}, {subdivision_points} and {steps}"
-        )
+        raise PointRendError(f"paste must be 'area' or 'bilinear', got {paste!r}")
+    if subdivision.start < 1:
+        raise PointRendError(f"masks need a start grid of at least 1 pixel a side, got {subdivision.start}")
     parts = _probed(model, heads)
-    num_masks = 1 if class_agnostic else parts.num_classes
-    mask_head = PointRendMaskHead(
-        coarse_head=CoarseMaskHead(
-            in_channels=parts.channels, num_classes=num_masks, channels=coarse_channels, hidden=coarse_hidden
-        ),
-        point_head=PointHead(
-            in_channels=parts.channels,
-            num_classes=num_masks,
-            hidden=point_hidden,
-            depth=point_depth,
-            coarse_every_layer=coarse_every_layer,
-            normalize=point_normalize,
-        ),
-        padding=padding,
-    )
     device = next(model.parameters()).device
     new_heads = PointRendHeads(
         heads,
-        mask_head.to(device),
+        mask_head(parts.num_classes, parts.channels, architecture).to(device),
         level=parts.level,
-        num_points=num_points,
-        oversample=oversample,
-        importance=importance,
-        coarse_weight=coarse_weight,
-        point_weight=point_weight,
-        start=start,
-        subdivision_points=subdivision_points,
-        steps=steps,
+        sampling=sampling,
+        weights=weights,
+        subdivision=subdivision,
     )
     model.roi_heads = new_heads.train(heads.training)
     model.transform = PastingTransform(transform, paste).train(transform.training)
@@ -118,14 +81,13 @@ def attach_pointrend(
 
 
 class PointRendHeads(RoIHeads):
-    """torchvision's heads with PointRend for masks; `attach_pointrend` makes them.
+    """torchvision's heads with PointRend for masks; `attach` builds them.
 
     Args:
-        heads: whose parts are taken over, but for the mask head.
+        heads: the RoIHeads whose box branch is reused.
         mask_head: of C classes, or one.
         level: the name of the feature map of stride 4.
-        num_points, oversample, importance, coarse_weight, point_weight, start, subdivision_points, steps: see
-            `attach_pointrend`.
+        sampling, weights, subdivision: see `attach`.
     """
 
     def __init__(
@@ -134,14 +96,9 @@ class PointRendHeads(RoIHeads):
         mask_head: PointRendMaskHead,
         *,
         level: str,
-        num_points: int,
-        oversample: float,
-        importance: float,
-        coarse_weight: float,
-        point_weight: float,
-        start: int,
-        subdivision_points: int,
-        steps: int,
+        sampling: Sampling,
+        weights: LossWeights,
+        subdivision: Subdivision,
     ) -> None:
         super().__init__(  # type: ignore[no-untyped-call]
             heads.box_roi_pool,
@@ -156,20 +113,15 @@ class PointRendHeads(RoIHeads):
             heads.nms_thresh,
             heads.detections_per_img,
         )
-        # Whatever was set on these after they were built.
+        # These may have been changed after they were built.
         self.proposal_matcher, self.fg_bg_sampler = heads.proposal_matcher, heads.fg_bg_sampler
         self.box_coder = heads.box_coder
-        # Without the other two parts of a mask head torchvision's own forward leaves masks alone.
+        # Without the other two parts of a mask head, torchvision's forward leaves masks alone.
         self.mask_head = mask_head
         self.level = level
-        self.num_points = num_points
-        self.oversample = oversample
-        self.importance = importance
-        self.coarse_weight = coarse_weight
-        self.point_weight = point_weight
-        self.start = start
-        self.subdivision_points = subdivision_points
-        self.steps = steps
+        self.sampling = sampling
+        self.weights = weights
+        self.subdivision = subdivision
 
     def forward(
         self,
@@ -178,7 +130,7 @@ class PointRendHeads(RoIHeads):
         image_shapes: list[tuple[int, int]],
         targets: list[dict[str, Tensor]] | None = None,
     ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
-        """What torchvision's heads give: the detections of each image, or the losses while training.
+        """Return what torchvision's heads do: the detections of each image, or the losses while training.
 
         Args:
             features: maps (N, D, h, w) by name.
@@ -197,9 +149,7 @@ class PointRendHeads(RoIHeads):
             boxes,
             torch.cat([found["labels"] for found in result]) - 1,
             _padded_size(fine),
-            start=self.start,
-            num_points=self.subdivision_points,
-            steps=self.steps,
+            self.subdivision,
         )
         probabilities = torch.split(stages[-1].sigmoid(), [len(b) for b in boxes])
         for found, masks in zip(result, probabilities, strict=True):
@@ -227,20 +177,18 @@ class PointRendHeads(RoIHeads):
             positives,
             _padded_size(fine),
             lambda points_box: read_bitmasks(masks, positives.matched, positives.boxes, points_box),
-            num_points=self.num_points,
-            oversample=self.oversample,
-            importance=self.importance,
+            self.sampling,
         )
         return {
             "loss_classifier": class_loss,
             "loss_box_reg": box_loss,
-            "loss_mask_coarse": self.coarse_weight * losses.coarse,
-            "loss_mask_points": self.point_weight * losses.points,
+            "loss_mask_coarse": self.weights.coarse * losses.coarse,
+            "loss_mask_points": self.weights.points * losses.points,
         }
 
 
 class PastingTransform(GeneralizedRCNNTransform):
-    """torchvision's transform, which pastes masks where their boxes are, not where the nearest whole pixels are."""
+    """torchvision's transform, but masks are pasted at the exact boxes, not at boxes rounded to whole pixels."""
 
     def __init__(self, transform: GeneralizedRCNNTransform, paste: Paste) -> None:
         super().__init__(
@@ -260,7 +208,7 @@ class PastingTransform(GeneralizedRCNNTransform):
         image_shapes: list[tuple[int, int]],
         original_image_sizes: list[tuple[int, int]],
     ) -> list[dict[str, Tensor]]:
-        """Boxes and masks (R, 1, M, M) of each image's network input -> those of the image: (R, 1, H, W)."""
+        """Bring boxes and masks (R, 1, M, M) of each network input to the image: masks (R, 1, H, W)."""
         masks = [found.pop("masks", None) for found in result]
         result = super().postprocess(result, image_shapes, original_image_sizes)
         for found, of_image, size in zip(result, masks, original_image_sizes, strict=False):  # no results in training
@@ -270,7 +218,7 @@ class PastingTransform(GeneralizedRCNNTransform):
 
 
 def pasted(masks: Tensor, boxes: Tensor, size: tuple[int, int], *, paste: Paste = "area") -> Tensor:
-    """Probabilities (R, 1, M, M) of boxes (R, 4) -> (R, 1, H, W) of an image of that size."""
+    """Paste probabilities (R, 1, M, M) of boxes (R, 4) into an image of a size: (R, 1, H, W)."""
     images = masks.new_zeros((len(masks), 1, *size), dtype=torch.float32)
     for image, mask, box in zip(images, masks, boxes, strict=True):
         (left, top, right, bottom), values = paste_mask(mask[0], box, size, mode=paste)
@@ -280,19 +228,19 @@ def pasted(masks: Tensor, boxes: Tensor, size: tuple[int, int], *, paste: Paste 
 
 def _checked(targets: list[dict[str, Tensor]] | None) -> list[dict[str, Tensor]]:
     if targets is None:
-        raise ValueError("training needs targets, a dict of boxes, labels and masks for each image; got None")
+        raise PointRendError("training needs targets, a dict of boxes, labels and masks for each image; got None")
     for target in targets:
         boxes, labels, masks = (target.get(key) for key in ("boxes", "labels", "masks"))
         if boxes is None or labels is None or masks is None:
-            raise ValueError(
+            raise PointRendError(
                 f"a target must have boxes, labels and masks, got {', '.join(sorted(target)) or 'nothing'}"
             )
         if not boxes.is_floating_point() or labels.dtype != torch.int64:
-            raise ValueError(
+            raise PointRendError(
                 f"a target's boxes must be floating and labels int64, got {boxes.dtype} and {labels.dtype}"
             )
         if masks.ndim != 3 or not len(boxes) == len(labels) == len(masks):
-            raise ValueError(
+            raise PointRendError(
                 "a target's boxes (R, 4), labels (R,) and masks (R, H, W) disagree: "
                 f"{tuple(boxes.shape)}, {tuple(labels.shape)}, {tuple(masks.shape)}"
             )
@@ -300,28 +248,30 @@ def _checked(targets: list[dict[str, Tensor]] | None) -> list[dict[str, Tensor]]
 
 
 def _padded_size(fine: Tensor) -> tuple[int, int]:
-    """(H, W) of the batch with its padding, which is what points are relative to."""
+    """Return (H, W) of the batch with its padding, which points are relative to."""
     return fine.shape[2] * STRIDE, fine.shape[3] * STRIDE
 
 
 def _replaceable(model: MaskRCNN) -> tuple[GeneralizedRCNNTransform, RoIHeads]:
-    """The two parts that are replaced."""
+    """Return the two parts of a model that are replaced, or refuse the model."""
     if not isinstance(model, MaskRCNN):
-        raise ValueError(
+        raise PointRendError(
             f"expected a torchvision MaskRCNN, got {type(model).__name__}; build one, or see InstancePointRend"
         )
     transform, heads = model.transform, model.roi_heads
     if isinstance(heads, PointRendHeads):
-        raise ValueError("the model has PointRend already: attach it once")
+        raise PointRendError("the model has PointRend already: attach it once")
     if type(heads) is not RoIHeads or type(transform) is not GeneralizedRCNNTransform:
-        raise ValueError(
+        raise PointRendError(
             "expected torchvision's own RoIHeads and GeneralizedRCNNTransform, which are replaced, "
             f"got {type(heads).__name__} and {type(transform).__name__}"
         )
     if heads.has_keypoint():  # type: ignore[no-untyped-call]
-        raise ValueError("expected a MaskRCNN without keypoints, got one with a keypoint head: set its parts to None")
+        raise PointRendError(
+            "expected a MaskRCNN without keypoints, got one with a keypoint head: set its parts to None"
+        )
     if transform.size_divisible % STRIDE:
-        raise ValueError(
+        raise PointRendError(
             f"the model pads its input to a multiple of {transform.size_divisible}: "
             f"build it with a size_divisible that {STRIDE} divides"
         )
@@ -329,7 +279,7 @@ def _replaceable(model: MaskRCNN) -> tuple[GeneralizedRCNNTransform, RoIHeads]:
 
 
 class _Parts(NamedTuple):
-    """What a model's parts gave when asked."""
+    """What a model's parts give for an empty image."""
 
     level: str
     channels: int
@@ -338,7 +288,7 @@ class _Parts(NamedTuple):
 
 @torch.no_grad()
 def _probed(model: MaskRCNN, heads: RoIHeads) -> _Parts:
-    """Asks the parts themselves: backbones and box heads of others do not say what they give."""
+    """Run an empty image to find the stride-4 level, its channels and the number of classes."""
     parameter = next(model.parameters())
     box = parameter.new_tensor([[0, 0, PROBE, PROBE]])
     with _evaluating(model):
@@ -356,7 +306,7 @@ def _level_of_stride(features: Mapping[str, Tensor]) -> str:
         if tuple(level.shape[2:]) == (side, side):
             return name
     strides = ", ".join(f"{PROBE / level.shape[3]:g}" for level in features.values())
-    raise ValueError(
+    raise PointRendError(
         f"masks are read from a feature map of stride {STRIDE}, the backbone's have strides {strides}; "
         "return its earlier layers too (returned_layers=[1, 2, 3, 4])"
     )
@@ -364,7 +314,7 @@ def _level_of_stride(features: Mapping[str, Tensor]) -> str:
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and each part's own mode afterwards."""
+    """Put a module into evaluation mode, and each part back into its mode afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

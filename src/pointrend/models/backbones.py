@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,10 +12,15 @@ import torch
 import torch.nn.functional as F
 from timm.models.resnet import Bottleneck
 from torch import Tensor, nn
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
+
+from pointrend.errors import PointRendError
+from pointrend.models.settings import PyramidArchitecture
 
 PYRAMID_STRIDES = (4, 8, 16, 32)
 
-# Swin computes at one input size only unless told otherwise; other models do not know the option.
+# Swin computes at one input size only unless asked otherwise; other models lack the option.
 _OPTIONS: tuple[dict[str, bool], ...] = ({}, {"strict_img_size": False})
 _ADVICE = "take a convolutional or hierarchical one, for instance resnet50c or swin_tiny_patch4_window7_224"
 
@@ -37,8 +43,8 @@ class Backbone(nn.Module):
         channels: of each map.
 
     Raises:
-        ValueError: timm has no such model, or the model lacks one of the strides or works at one size only, or it has
-            no bottlenecks whose stride could be moved.
+        PointRendError: timm has no such model, or the model lacks one of the strides or works at one size only, or it
+            has no bottlenecks whose stride could be moved.
     """
 
     def __init__(self, name: str, *, strides: Sequence[int] = PYRAMID_STRIDES, stride_in_1x1: bool = False) -> None:
@@ -46,7 +52,7 @@ class Backbone(nn.Module):
         self.strides = tuple(strides)
         self.model, self._multiple = _fitting(name, self.strides)
         if stride_in_1x1 and not _move_strides(self.model):
-            raise ValueError(f"{name}: stride_in_1x1 needs a ResNet of bottlenecks, for instance resnet50")
+            raise PointRendError(f"{name}: stride_in_1x1 needs a ResNet of bottlenecks, for instance resnet50")
         self.channels: tuple[int, ...] = tuple(self.model.feature_info.channels())
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -60,8 +66,31 @@ class Backbone(nn.Module):
         return tuple(m[:, :, :h, :w] for m, (h, w) in zip(maps, sizes, strict=True))
 
 
+def backbone_and_pyramid(
+    architecture: PyramidArchitecture, *, extra_blocks: ExtraFPNBlock | None = None
+) -> tuple[Backbone, FeaturePyramidNetwork, int]:
+    """Build a backbone and its pyramid, and count the channels of the maps that points read."""
+    early = tuple(s for s in sorted(architecture.fine_strides) if s < PYRAMID_STRIDES[0])
+    backbone = Backbone(
+        architecture.backbone, strides=early + PYRAMID_STRIDES, stride_in_1x1=architecture.stride_in_1x1
+    )
+    channels, own = architecture.fpn_channels, backbone.channels
+    pyramid = FeaturePyramidNetwork(list(own[len(early) :]), channels, extra_blocks)
+    return backbone, pyramid, channels + sum(own[: len(early)])
+
+
+def pyramid_maps(
+    backbone: nn.Module, pyramid: nn.Module, images: Tensor
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Return the pyramid's levels of images (N, 3, H, W), and the backbone's own maps finer than stride 4."""
+    maps = backbone(images)
+    num_early = len(maps) - len(PYRAMID_STRIDES)
+    levels = OrderedDict((str(i), m) for i, m in enumerate(maps[num_early:]))
+    return tuple(pyramid(levels).values()), tuple(maps[:num_early])
+
+
 def _fitting(name: str, strides: tuple[int, ...]) -> tuple[Any, int]:
-    """The model, and what its inputs must be padded to a multiple of so that its maps lie where points look."""
+    """Return the model, and the multiple that its inputs must be padded to for its maps to lie where points look."""
     out_indices = _out_indices(name, strides)
     failure: str | None = None
     for options in _OPTIONS:
@@ -73,23 +102,23 @@ def _fitting(name: str, strides: tuple[int, ...]) -> tuple[Any, int]:
             failure = _misfit(model, strides, multiple)
             if failure is None:
                 return model, multiple
-    raise ValueError(f"{name}: it does not take inputs of any size ({failure}); {_ADVICE}")
+    raise PointRendError(f"{name}: it does not take inputs of any size ({failure}); {_ADVICE}")
 
 
 def _out_indices(name: str, strides: tuple[int, ...]) -> tuple[int, ...]:
-    """The numbers by which timm calls the model's maps at these strides."""
+    """Return timm's indices of the model's maps at these strides."""
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
         hint = f"; the nearest names are {', '.join(near)}" if near else ""
-        raise ValueError(f"{name}: timm {timm.__version__} has no backbone of this name{hint}")
+        raise PointRendError(f"{name}: timm {timm.__version__} has no backbone of this name{hint}")
     try:
         info = _create_to_look_at(name).feature_info
     except Exception as error:  # whatever timm raises for a model that has no features to give
-        raise ValueError(f"{name}: timm cannot give its intermediate features ({_line(error)})") from error
+        raise PointRendError(f"{name}: timm cannot give its intermediate features ({_line(error)})") from error
     reductions = list(info.reduction())
     if not set(strides) <= set(reductions):
         has, needs = (", ".join(map(str, numbers)) for numbers in (reductions, strides))
-        raise ValueError(f"{name}: its features have strides {has}, not {needs}; {_ADVICE}")
+        raise PointRendError(f"{name}: its features have strides {has}, not {needs}; {_ADVICE}")
     # A stride may occur twice (a stem and a stage); the deeper one is meant.
     last = dict(zip(reductions, info.out_indices, strict=True))
     return tuple(last[stride] for stride in strides)
@@ -100,7 +129,7 @@ def _create(name: str, options: Mapping[str, object]) -> Any:
 
 
 def _create_to_look_at(name: str) -> Any:
-    """The model without weights of use, and without drawing from torch's random numbers."""
+    """Build a model to look at, without drawing from torch's random numbers; its weights are of no use."""
     try:
         with torch.device("meta"):
             return _create(name, {})
@@ -110,7 +139,7 @@ def _create_to_look_at(name: str) -> Any:
 
 
 def _misfit(model: nn.Module, strides: tuple[int, ...], multiple: int) -> str | None:
-    """Why the maps of inputs padded to `multiple` are not what they should be, or None where they are."""
+    """Return why the maps of inputs padded to `multiple` have wrong sizes, or None if they are right."""
     last = max(strides)
     size = (last + 1, 2 * last + 1) if multiple == 1 else (2 * last, 3 * last)
     images = torch.zeros(1, 3, *size, device=next(model.parameters()).device)
@@ -127,7 +156,7 @@ def _misfit(model: nn.Module, strides: tuple[int, ...], multiple: int) -> str | 
 
 
 def _move_strides(model: nn.Module) -> int:
-    """Take the strides of bottlenecks from the 3x3 to the first 1x1 convolution; gives how many were moved."""
+    """Move the strides of bottlenecks from the 3x3 to the first 1x1 convolution, and return how many were moved."""
     moved = 0
     for block in model.modules():
         if not isinstance(block, Bottleneck) or block.conv2.stride == (1, 1):

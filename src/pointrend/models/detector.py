@@ -15,12 +15,14 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_prediction_layers
 
+from pointrend.models.settings import Detection
+
 BoxTargets = dict[str, Tensor]
-"""What torchvision calls a target: "boxes" (R, 4), "labels" (R,) counted from 1, for one image."""
+"""torchvision's target of one image: "boxes" (R, 4), "labels" (R,) counted from 1."""
 
 
 class RpnOutput(NamedTuple):
-    """What the RPN's head says of every anchor, level by level, float32."""
+    """The outputs of the RPN's head for every anchor, level by level, float32."""
 
     objectness: list[Tensor]
     """(N, A, h, w) logits of each level."""
@@ -75,7 +77,7 @@ class Anchors(AnchorGenerator):
         dtype: torch.dtype = torch.float32,
         device: torch.device = torch.device("cpu"),  # noqa: B008  # torchvision's signature
     ) -> Tensor:
-        """Boxes (A, 4) about the origin: size by size for each ratio."""
+        """Return boxes (A, 4) about the origin: size by size for each ratio."""
         sizes = torch.as_tensor(scales, dtype=dtype, device=device)
         heights_per_width = torch.as_tensor(aspect_ratios, dtype=dtype, device=device).sqrt()
         widths = (sizes / heights_per_width[:, None]).flatten()
@@ -83,7 +85,7 @@ class Anchors(AnchorGenerator):
         return torch.stack((-widths, -heights, widths, heights), dim=1) / 2
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
-        """Boxes (sum of h * w * A, 4) of each image: the same for all of a batch."""
+        """Return boxes (sum of h * w * A, 4) of each image: the same for all of a batch."""
         device = feature_maps[0].device
         grids = [list(level.shape[-2:]) for level in feature_maps]
         strides = [[torch.tensor(s, device=device)] * 2 for s in self.strides]
@@ -93,7 +95,7 @@ class Anchors(AnchorGenerator):
 
 
 class LevelRoIAlign(nn.Module):
-    """Aligned RoIAlign of each box on the pyramid level that fits its size.
+    """Reads each box by aligned RoIAlign on the pyramid level that fits its size.
 
     Args:
         output_size: cells of a side.
@@ -135,7 +137,7 @@ class ProposalNetwork(RegionProposalNetwork):
     """
 
     def raw(self, pyramid: Sequence[Tensor]) -> RpnOutput:
-        """What the head says of each anchor of every level."""
+        """Run the head on every level."""
         objectness, deltas = self.head(list(pyramid))
         return RpnOutput([o.float() for o in objectness], [d.float() for d in deltas])
 
@@ -143,14 +145,14 @@ class ProposalNetwork(RegionProposalNetwork):
     def proposals(
         self, raw: RpnOutput, sizes: Sequence[tuple[int, int]], *, per_level: int, total: int, nms: float = 0.7
     ) -> list[Proposals]:
-        """The proposals of each image.
+        """Return the proposals of each image.
 
         Args:
             raw: from `raw`.
             sizes: (h, w) of each image without padding; boxes are clipped to it.
-            per_level: the best of each level that go into non-maximum suppression.
-            total: at most so many in all come out of it.
-            nms: IoU above which the lower of two boxes of a level is dropped.
+            per_level: how many of the best of each level go into non-maximum suppression.
+            total: the maximum number that come out of it.
+            nms: IoU above which the worse of two boxes of a level is dropped.
         """
         anchors = self._anchors(raw, sizes)
         _, deltas = concat_box_prediction_layers(list(raw.objectness), list(raw.deltas))
@@ -172,7 +174,7 @@ class ProposalNetwork(RegionProposalNetwork):
     def losses(
         self, raw: RpnOutput, targets: list[BoxTargets], sizes: Sequence[tuple[int, int]]
     ) -> tuple[Tensor, Tensor]:
-        """The losses of objectness and boxes, against targets of each image."""
+        """Return the losses of objectness and boxes, against targets of each image."""
         anchors = self._anchors(raw, sizes)
         objectness, deltas = concat_box_prediction_layers(list(raw.objectness), list(raw.deltas))
         labels, matched = self.assign_targets_to_anchors(anchors, targets)
@@ -188,7 +190,7 @@ class ProposalNetwork(RegionProposalNetwork):
 def _best(
     boxes: Sequence[Tensor], logits: Sequence[Tensor], size: tuple[int, int], *, per_level: int, total: int, nms: float
 ) -> Proposals:
-    """Of boxes (R, 4) and logits (R,) of each level."""
+    """Return the proposals of one image, from boxes (R, 4) and logits (R,) of each level."""
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     for level, (level_boxes, level_logits) in enumerate(zip(boxes, logits, strict=True)):
         best, index = level_logits.topk(min(per_level, len(level_logits)))
@@ -205,24 +207,19 @@ def best_detections(
     class_logits: Tensor,
     boxes: Tensor,
     size: tuple[int, int],
-    *,
-    score_threshold: float = 0.05,
-    nms: float = 0.5,
-    max_detections: int = 100,
+    detection: Detection = Detection(),
 ) -> Detections:
-    """The detections of one image, from what the box head says of its proposals.
+    """Return the detections of one image, from the box head's output for its proposals.
 
     Args:
         class_logits: (R, C + 1), the background first.
         boxes: (R, C + 1, 4), decoded for each class, xyxy in pixels of the input.
         size: (h, w) of the image without padding, to which boxes are clipped.
-        score_threshold: probabilities must be above it.
-        nms: IoU above which the lower of two boxes of a class is dropped.
-        max_detections: the best of all classes.
+        detection: its threshold, its IoU of non-maximum suppression and its maximum number of detections.
     """
     scores = class_logits.softmax(dim=1)[:, 1:]
-    region, found = torch.nonzero((scores > score_threshold) & scores.isfinite(), as_tuple=True)
+    region, found = torch.nonzero((scores > detection.score_threshold) & scores.isfinite(), as_tuple=True)
     candidates = ops.clip_boxes_to_image(boxes[region, found + 1], size)
     best = scores[region, found]
-    kept = ops.batched_nms(candidates, best, found, nms)[:max_detections]
+    kept = ops.batched_nms(candidates, best, found, detection.nms)[: detection.max_detections]
     return Detections(candidates[kept], best[kept], found[kept])

@@ -1,11 +1,11 @@
-"""Batch norms put into the convolutions before them: the same numbers at inference, with fewer passes over memory."""
+"""Fold batch norms into the convolutions before them: the same numbers at inference, fewer passes over memory."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from timm.layers import BatchNormAct2d
@@ -13,49 +13,54 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 PROBE = (1, 3, 96, 128)
-"""The images by which is seen what follows what."""
+"""Shape of the probe batch that reveals which batch norm follows which convolution."""
 
 
 class HasMaps(Protocol):
-    """A network with a dense part: `SemanticPointRend` and `InstancePointRend`."""
+    """A network whose encoder gives maps: `SemanticPointRend` and `InstancePointRend`."""
 
     def maps(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Images (N, 3, H, W) to maps."""
+        """Return maps of images (N, 3, H, W)."""
 
 
 Network = TypeVar("Network", bound=HasMaps)
 
 
 @torch.no_grad()
-def folded(network: Network) -> Network:
-    """A copy in evaluation mode whose batch norms are part of the convolutions before them.
+def prepared(network: Network) -> Network:
+    """Return a copy for prediction: in evaluation mode, channels-last, batch norms folded into convolutions.
 
-    Which norm follows which convolution is seen by running the network once, so it works for any backbone. A network
-    without such pairs is given back itself, and so is one whose copy gives other numbers: a convolution's output may
-    go elsewhere too, or its weights be of a precision in which products do not commute.
+    Which norm follows which convolution is seen by running the network once, so it works for any backbone. Nothing is
+    folded where the copy would give other numbers: a convolution's output may go elsewhere too, or its weights be of a
+    precision in which products do not commute.
     """
     assert isinstance(network, nn.Module)
-    network.eval()
+    plain = copy.deepcopy(network).eval()
+    # Convolutions on a CPU are faster channels-last.
+    return _folded(plain).to(memory_format=torch.channels_last)
+
+
+def _folded(network: Any) -> Any:
     parameter = next(network.parameters(), None)
     if parameter is None or parameter.is_meta or not any(isinstance(m, nn.BatchNorm2d) for m in network.modules()):
         return network
     images = torch.randn(PROBE, generator=torch.Generator().manual_seed(0)).to(parameter.device, parameter.dtype)
     with _followers(network) as pairs:
         expected = network.maps(images)
-    made = copy.deepcopy(network)
+    folded = copy.deepcopy(network)
     for convolution, norm in pairs:
-        last = made.get_submodule(norm)
-        made.set_submodule(convolution, fuse_conv_bn_eval(made.get_submodule(convolution), last))
+        last = folded.get_submodule(norm)
+        folded.set_submodule(convolution, fuse_conv_bn_eval(folded.get_submodule(convolution), last))
         # timm's norms have an activation inside.
-        made.set_submodule(norm, last.act if isinstance(last, BatchNormAct2d) else nn.Identity())
-    found = made.maps(images)
+        folded.set_submodule(norm, last.act if isinstance(last, BatchNormAct2d) else nn.Identity())
+    found = folded.maps(images)
     close = (torch.allclose(a, b, rtol=1e-3, atol=1e-4 * float(a.std())) for a, b in zip(expected, found, strict=True))
-    return made if all(close) else network
+    return folded if all(close) else network
 
 
 @contextmanager
 def _followers(network: nn.Module) -> Iterator[list[tuple[str, str]]]:
-    """Names of convolutions and of the norms that got their outputs; filled while the network runs, once."""
+    """Yield names of convolutions and of the norms that got their outputs, filled while the network runs once."""
     pairs: list[tuple[str, str]] = []
     made_by: dict[int, tuple[str, Tensor]] = {}  # the tensors are kept so that no other gets their id
     called: set[str] = set()

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pointrend.core import box_to_image, regular_grid, sample_points, subdivision_steps
+from pointrend.core import MASK_SUBDIVISION, Subdivision, box_to_image, regular_grid, sample_points, subdivision_steps
 from pointrend.core.points import Padding
 from pointrend.models.point_head import PointHead
+from pointrend.models.settings import MaskArchitecture
 
 CHUNK_BYTES = 2**27
-"""About what the largest tensor of rendering may take: regions are rendered in chunks."""
+"""Memory budget, in bytes, of the largest tensor of rendering; regions are rendered in chunks."""
 
 
 class CoarseMaskHead(nn.Module):
@@ -76,7 +77,7 @@ class PointRendMaskHead(nn.Module):
         self.padding: Padding = padding
 
     def coarse(self, p2: Tensor, boxes: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-        """Coarse logits (R, C, 7, 7).
+        """Return coarse logits (R, C, 7, 7).
 
         Args:
             p2: (N, D, h, w), the pyramid's finest map.
@@ -100,28 +101,28 @@ class PointRendMaskHead(nn.Module):
         points_box: Tensor,
         size: tuple[int, int],
     ) -> Tensor:
-        """Logits (R, P, 1) of each region's own class, at points of its box.
+        """Return logits (R, P, 1) of each region's own class, at points of its box.
 
         Args:
             fine: maps (N, D, ., .) of the input, whose channels are concatenated.
             coarse: (R, C, 7, 7), logits of all classes, which the point head sees.
             boxes: (R, 4) of each image.
-            classes: (R,), int64; not read where masks do not depend on the class.
+            classes: (R,), int64; ignored where masks do not depend on the class.
             points_box: (R, P, 2), in the frame of each box.
             size: (H, W) of the input, with its padding.
         """
         features = [sample_in_boxes(f, boxes, points_box, size, padding=self.padding) for f in fine]
         at_points = sample_points(coarse, points_box, padding=self.padding)
-        return self.point_head.class_logits(torch.cat(features, dim=2), at_points, self.known(classes))
+        return self.point_head.class_logits(torch.cat(features, dim=2), at_points, self.logit_of(classes))
 
-    def known(self, classes: Tensor) -> Tensor:
-        """The index of each class's logit: 0 for all where there is only one."""
+    def logit_of(self, classes: Tensor) -> Tensor:
+        """Return the index of each class's logit: 0 for all where masks do not depend on the class."""
         return classes if self.coarse_head.num_classes > 1 else torch.zeros_like(classes)
 
     def of_class(self, coarse: Tensor, classes: Tensor) -> Tensor:
-        """Coarse logits (R, C, 7, 7) -> (R, 1, 7, 7), those of each region's own class."""
+        """Select the coarse logits of each region's own class: (R, C, 7, 7) -> (R, 1, 7, 7)."""
         rows = torch.arange(len(coarse), device=coarse.device)
-        return coarse[rows, self.known(classes)].unsqueeze(1)
+        return coarse[rows, self.logit_of(classes)].unsqueeze(1)
 
     def render(
         self,
@@ -129,44 +130,42 @@ class PointRendMaskHead(nn.Module):
         boxes: Sequence[Tensor],
         classes: Tensor,
         size: tuple[int, int],
-        *,
-        start: int = 28,
-        num_points: int = 784,
-        steps: int = 3,
+        subdivision: Subdivision = MASK_SUBDIVISION,
     ) -> list[Tensor]:
-        """Mask logits at every stage: coarse (R, 1, 7, 7), start grid (R, 1, 28, 28), ..., (R, 1, 224, 224).
+        """Return mask logits at every stage: coarse (R, 1, 7, 7), start grid (R, 1, 28, 28), ..., (R, 1, 224, 224).
 
-        Only each region's own class is rendered, in chunks of regions, so that memory depends neither on the number
-        of classes nor on that of regions, but for the result.
+        Only each region's own class is rendered, in chunks of regions, so that apart from the result memory depends
+        neither on the number of classes nor on that of regions.
 
         Args:
             fine: as in `point_logits`; the first map is P2.
             boxes: (R, 4) of each image.
             classes: (R,), of all images.
             size: (H, W) of the input, with its padding.
-            start: the side of the first grid, on which every cell is predicted. From 7 cells, the first two
-                doublings would select every cell anyway.
-            num_points: of each further step.
-            steps: doublings of the start grid; 0 leaves it.
+            subdivision: its `start` is the side of the first grid, on which every pixel is predicted. From 7 pixels,
+                the first two doublings would select every pixel anyway.
         """
         channels = sum(f.shape[1] for f in fine) + self.coarse_head.num_classes + 256
-        a_region = 4 * channels * max(start * start, num_points)
+        a_region = 4 * channels * max(subdivision.start**2, subdivision.num_points)
         chunk = max(1, CHUNK_BYTES // a_region)
-        stages: list[list[Tensor]] = [[] for _ in range(steps + 2)]
+        stages: list[list[Tensor]] = [[] for _ in self.sides(subdivision)]
         done = 0
         for index, of_image in enumerate(boxes):
             maps = [f[index : index + 1] for f in fine]
             for part in torch.split(of_image, chunk) if len(of_image) else ():
                 own = classes[done : done + len(part)]
                 done += len(part)
-                made = self._render(maps, [part], own, size, start=start, num_points=num_points, steps=steps)
+                made = self._render(maps, [part], own, size, subdivision)
                 for stage, logits in zip(stages, made, strict=True):
                     stage.append(logits)
-        sides = [self.coarse_head.side, *(start * 2**step for step in range(steps + 1))]
         return [
             torch.cat(parts) if parts else fine[0].new_zeros((0, 1, side, side), dtype=torch.float32)
-            for parts, side in zip(stages, sides, strict=True)
+            for parts, side in zip(stages, self.sides(subdivision), strict=True)
         ]
+
+    def sides(self, subdivision: Subdivision) -> list[int]:
+        """Return the side of each stage's grid: 7, 28, 56, 112, 224."""
+        return [self.coarse_head.side, *(subdivision.start * 2**step for step in range(subdivision.steps + 1))]
 
     def _render(
         self,
@@ -174,11 +173,9 @@ class PointRendMaskHead(nn.Module):
         boxes: Sequence[Tensor],
         classes: Tensor,
         size: tuple[int, int],
-        *,
-        start: int,
-        num_points: int,
-        steps: int,
+        subdivision: Subdivision,
     ) -> list[Tensor]:
+        start = subdivision.start
         coarse = self.coarse(fine[0], boxes, size)
 
         def predict(points_box: Tensor) -> Tensor:
@@ -187,8 +184,36 @@ class PointRendMaskHead(nn.Module):
         grid = regular_grid((start, start), batch=len(coarse), device=coarse.device)
         logits = predict(grid).view(-1, 1, start, start).float()
         rendered = [self.of_class(coarse, classes).float(), logits]
-        rendered += [s.logits for s in subdivision_steps(logits, predict, num_points=num_points, steps=steps)]
+        rendered += [s.logits for s in subdivision_steps(logits, predict, subdivision)]
         return rendered
+
+
+def mask_head(
+    num_classes: int, channels: int, architecture: MaskArchitecture, *, fine_channels: int | None = None
+) -> PointRendMaskHead:
+    """Build a mask side with new weights.
+
+    Args:
+        num_classes: C, of the detector, without the background.
+        channels: of P2, which coarse masks are made of.
+        architecture: all other numbers.
+        fine_channels: of all maps that points read; None for P2 alone.
+    """
+    num_masks = 1 if architecture.class_agnostic else num_classes
+    return PointRendMaskHead(
+        coarse_head=CoarseMaskHead(
+            in_channels=channels,
+            num_classes=num_masks,
+            channels=architecture.channels,
+            hidden=architecture.hidden,
+        ),
+        point_head=PointHead(
+            in_channels=channels if fine_channels is None else fine_channels,
+            num_classes=num_masks,
+            architecture=architecture.point,
+        ),
+        padding=architecture.point.padding,
+    )
 
 
 def sample_in_boxes(

@@ -1,4 +1,4 @@
-"""The losses of the mask side, whoever found the boxes (paper, section 4.1).
+"""The losses of the mask side, for any detector (paper, section 4.1).
 
 Shapes: R regions of all images, C classes, P points, h w an image.
 """
@@ -12,38 +12,46 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pointrend.core import box_to_image, mask_point_loss, regular_grid, sample_masks, training_points
+from pointrend.core import (
+    MASK_SAMPLING,
+    Sampling,
+    box_to_image,
+    mask_point_loss,
+    regular_grid,
+    sample_masks,
+    training_points,
+)
 from pointrend.models.mask_head import PointRendMaskHead
 
 SUPERSAMPLES = 4
-"""Readings along each side of a coarse cell, of which its target is the majority."""
+"""Points along each side of a coarse mask's pixel; its target is what most of them read."""
 
 MaskReader = Callable[[Tensor], Tensor]
-"""Maps points (R, P, 2) of the boxes to what is there of each region's instance: (R, P) in [0, 1], read bilinearly."""
+"""Maps points (R, P, 2) of the boxes to each region's instance mask there: (R, P) in [0, 1], read bilinearly."""
 
 
 class Positives(NamedTuple):
-    """The regions that masks are trained on, image by image, and what is there."""
+    """The regions that masks are trained on, image by image, and their instances."""
 
     boxes: tuple[Tensor, ...]
     """(R, 4) of each image: the predicted boxes, not the proposals."""
     classes: Tensor
     """(R,) of all images."""
     matched: tuple[Tensor, ...]
-    """(R,) of each image: which instance it is."""
+    """(R,) of each image: the index of each region's instance."""
 
 
 class MaskLosses(NamedTuple):
-    """Scalars."""
+    """Scalar losses."""
 
     coarse: Tensor
     points: Tensor
     accuracy: Tensor
-    """The share of points on the right side of the mask."""
+    """The ratio of points on the right side of the mask."""
 
 
 def positives_of(decoded: Tensor, labels: Sequence[Tensor], matched: Sequence[Tensor]) -> Positives:
-    """The regions with an object, in the boxes predicted for its class.
+    """Return the regions with an object, in the boxes predicted for its class.
 
     Args:
         decoded: (R, C + 1, 4), the boxes predicted for each class, the background first.
@@ -66,21 +74,19 @@ def mask_losses(
     positives: Positives,
     size: tuple[int, int],
     read: MaskReader,
+    sampling: Sampling = MASK_SAMPLING,
     *,
-    num_points: int = 196,
-    oversample: float = 3.0,
-    importance: float = 0.75,
     generator: torch.Generator | None = None,
 ) -> MaskLosses:
-    """The losses of coarse masks and of points; both are 0 for no regions.
+    """Return the losses of coarse masks and of points; both are 0 for no regions.
 
     Args:
         head: what is trained.
         fine: as in `PointRendMaskHead.point_logits`; the first map is P2.
         positives: the regions.
         size: (H, W) of the input, with its padding.
-        read: gives the targets. It is not asked where there are no regions.
-        num_points, oversample, importance, generator: see `core.training_points`.
+        read: gives the targets; not called without regions.
+        sampling, generator: see `core.training_points`.
     """
     boxes, classes, _ = positives
     if len(classes) == 0:
@@ -92,9 +98,7 @@ def mask_losses(
     coarse_loss = F.binary_cross_entropy_with_logits(own[:, 0], _coarse_targets(own, read))
     points = training_points(
         own.detach(),
-        num_points=num_points,
-        oversample=oversample,
-        importance=importance,
+        sampling,
         generator=generator,
         padding=head.padding,
     )
@@ -107,11 +111,11 @@ def mask_losses(
 def read_bitmasks(
     masks: Sequence[Tensor], matched: Sequence[Tensor], boxes: Sequence[Tensor], points_box: Tensor
 ) -> Tensor:
-    """The masks of the matched instances, read bilinearly at points of the boxes.
+    """Read the masks of the matched instances bilinearly at points of the boxes.
 
     Args:
         masks: (R, h, w) of each image, 0 outside.
-        matched: (R,) of each image, which of its masks each box is to be.
+        matched: (R,) of each image, the index of each box's mask.
         boxes: (R, 4) of each image, xyxy in pixels of the masks.
         points_box: (R, P, 2), of all images, in the frame of each box.
 
@@ -125,7 +129,7 @@ def read_bitmasks(
         values = torch.zeros_like(points[..., 0])
         for instance in torch.unique(instances).tolist():
             members = torch.nonzero(instances == instance)[:, 0]
-            # One mask for all boxes that found the instance: a copy for each would be larger than the network.
+            # One mask for all boxes of the instance: a copy for each would be larger than the network.
             own = (of_image[instance] != 0).byte().expand(len(members), -1, -1)
             values[members] = sample_masks(own, own.new_ones(len(members)), places[members])
         read.append(values)
@@ -133,7 +137,7 @@ def read_bitmasks(
 
 
 def _coarse_targets(own: Tensor, read: MaskReader) -> Tensor:
-    """(R, side, side), for logits (R, 1, side, side): 1 where most of a coarse cell is the instance."""
+    """Return (R, side, side) for logits (R, 1, side, side): 1 where most of a coarse pixel is the instance."""
     fine = own.shape[-1] * SUPERSAMPLES
-    share = read(regular_grid((fine, fine), batch=len(own), device=own.device)).view(-1, 1, fine, fine)
-    return (F.avg_pool2d(share, SUPERSAMPLES)[:, 0] >= 0.5).float()
+    ratio = read(regular_grid((fine, fine), batch=len(own), device=own.device)).view(-1, 1, fine, fine)
+    return (F.avg_pool2d(ratio, SUPERSAMPLES)[:, 0] >= 0.5).float()

@@ -1,9 +1,11 @@
-"""The small network that is asked at points."""
+"""The multilayer perceptron that predicts at points."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+
+from pointrend.models.settings import PointArchitecture
 
 
 class PointHead(nn.Module):
@@ -15,29 +17,19 @@ class PointHead(nn.Module):
     Args:
         in_channels: D, the fine features of a point, all maps together.
         num_classes: C.
-        hidden: the width of each hidden layer.
-        depth: the number of hidden layers.
-        coarse_every_layer: see above.
-        normalize: fine features pass a batch norm over the points first. The published heads have none; without one, a
-            pyramid whose features are ten times as large as the coarse logits hides them for thousands of iterations.
+        architecture: the widths and options. The published heads have no norm; without one, a pyramid whose features
+            are ten times as large as the coarse logits hides these for thousands of iterations.
     """
 
     def __init__(
-        self,
-        *,
-        in_channels: int,
-        num_classes: int,
-        hidden: int = 256,
-        depth: int = 3,
-        coarse_every_layer: bool = True,
-        normalize: bool = False,
+        self, *, in_channels: int, num_classes: int, architecture: PointArchitecture = PointArchitecture()
     ) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm1d(in_channels) if normalize else None
-        self.coarse_every_layer = coarse_every_layer
-        repeated = num_classes if coarse_every_layer else 0
-        widths = [in_channels + num_classes] + [hidden + repeated] * depth
-        self.layers = nn.ModuleList(nn.Linear(width, hidden) for width in widths[:-1])
+        self.norm = nn.BatchNorm1d(in_channels) if architecture.normalize else None
+        self.coarse_every_layer = architecture.coarse_every_layer
+        repeated = num_classes if architecture.coarse_every_layer else 0
+        widths = [in_channels + num_classes] + [architecture.hidden + repeated] * architecture.depth
+        self.layers = nn.ModuleList(nn.Linear(width, architecture.hidden) for width in widths[:-1])
         self.classifier = nn.Linear(widths[-1], num_classes)
         for layer in self.layers:
             assert isinstance(layer, nn.Linear)
@@ -52,7 +44,7 @@ class PointHead(nn.Module):
         return logits
 
     def class_logits(self, fine: Tensor, coarse: Tensor, classes: Tensor) -> Tensor:
-        """The logits of one class for each region: `forward` at `classes`, without making the others.
+        """Return the logits of one class for each region: those of `forward` at `classes`, without the other classes.
 
         fine (R, P, D), coarse (R, P, C), classes (R,) -> logits (R, P, 1).
         """
@@ -60,7 +52,7 @@ class PointHead(nn.Module):
         return torch.baddbmm(bias[:, None, None], self._hidden(fine, coarse), weight.unsqueeze(2))
 
     def _hidden(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        """What the last layer sees."""
+        """Return the input of the classifier."""
         if self.norm is not None:
             fine = self.norm(fine.flatten(0, 1)).view_as(fine)
         x = torch.cat((fine, coarse), dim=2)

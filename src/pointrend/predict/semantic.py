@@ -1,206 +1,142 @@
-"""From an image to labels at the image's own size.
+"""Predict labels at the image's own size.
 
-H W is the image's own size, h w the size at which the network sees it, C classes.
+Shapes: H W the image's own size, h w the size at which the network sees it, C classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import overload
+from typing import ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pointrend.core import Resize, SubdivisionStep, render_labels, resized_labels
-from pointrend.inputs import Channels, ImageInput, network_input, to_pixels
-from pointrend.models import SemanticOutput
-from pointrend.models.folding import folded
-from pointrend.predict.memory import memory_reported
+from pointrend.core import Rendering, Resize, SubdivisionStep, renderings, resized_labels
+from pointrend.inputs import Frame
+from pointrend.models import SemanticOutput, SemanticPointRend
+from pointrend.predict.base import Encoded, Predictor, memory_reported
+from pointrend.predict.options import PredictOptions
 from pointrend.results import SemanticResult
-from pointrend.zoo.load import available_device
-from pointrend.zoo.modelfile import SemanticModel
-from pointrend.zoo.spec import TestSpec
+from pointrend.spec import SemanticSpec, SemanticTest
 
 
-@dataclass(frozen=True)
-class Dense:
-    """What the network computed for one image, before rendering."""
+class SemanticPredictor(Predictor[SemanticSpec, SemanticTest, SemanticOutput, SemanticResult]):
+    """Labels every pixel; see `Predictor`."""
 
-    output: SemanticOutput
-    padded: tuple[int, int]
-    """(h, w) of the network's input."""
-    valid: tuple[int, int]
-    """(h, w) of it that is image."""
-    size: tuple[int, int]
-    """(H, W) of the image."""
+    network: SemanticPointRend
+    result_type = SemanticResult
+    does = "labels pixels"
+    foreign: ClassVar = dict.fromkeys(("score_threshold", "max_detections", "adaptive"), "instance")
+    max_steps = 8
+    min_aspect = 0.0
 
+    def _settings(self, options: PredictOptions) -> SemanticTest:
+        return self._overridden(self.spec.test, options)
 
-class SemanticPredictor:
-    """Predicts with the model's own test settings and renders at the image's own size.
-
-    Args:
-        model: from `load_model`.
-        size: the shortest edge at which the network sees an image, instead of the model's own; the longest edge may
-            be as many times longer as the model allows.
-        num_points: N of a subdivision step, instead of the model's own.
-        steps: subdivision steps, instead of the model's own.
-        device: where to compute; the network is moved there. None leaves it where it is.
-        dense: render by the reference: all classes of all pixels in each step, as the paper states it. The labels are
-            the same but for ties, it takes longer, and much more memory.
-
-    Raises:
-        ValueError: a setting is out of range, or the device does not exist here.
-    """
-
-    def __init__(
-        self,
-        model: SemanticModel,
-        *,
-        size: int | None = None,
-        num_points: int | None = None,
-        steps: int | None = None,
-        device: torch.device | str | None = None,
-        dense: bool = False,
-    ) -> None:
-        self.spec = model.spec
-        self.renders_densely = dense
-        self.test = _overridden(model.spec.test, size=size, num_points=num_points, steps=steps)
-        if device is None:
-            device = next((parameter.device for parameter in model.network.parameters()), "cpu")
-        self.device = available_device(device)
-        # Convolutions on a CPU are faster channels-last.
-        self.network = folded(model.network.to(self.device)).to(memory_format=torch.channels_last)
-
-    @overload  # a str is a sequence of str as well; it is a path
-    def __call__(  # type: ignore[overload-overlap]
-        self, image: ImageInput, *, channels: Channels = "rgb"
-    ) -> SemanticResult: ...
-    @overload
-    def __call__(self, image: Sequence[ImageInput], *, channels: Channels = "rgb") -> list[SemanticResult]: ...
-    def __call__(
-        self, image: ImageInput | Sequence[ImageInput], *, channels: Channels = "rgb"
-    ) -> SemanticResult | list[SemanticResult]:
-        """Labels of one image, or of each in a list.
-
-        Args:
-            image: a path; a PIL image; an array (H, W, 3) uint8; a tensor (3, H, W), uint8 or float in [0, 1].
-            channels: the order of arrays and tensors; OpenCV's is "bgr".
-
-        Raises:
-            ValueError: not such an image, or a file that cannot be read.
-        """
-        if isinstance(image, (list, tuple)):
-            return [self(one, channels=channels) for one in image]
-        assert not isinstance(image, Sequence) or isinstance(image, str)
-        path = Path(image) if isinstance(image, (str, Path)) else None
-        return self.predict(to_pixels(image, channels=channels), path)
-
+    @torch.inference_mode()
     def predict(self, pixels: np.ndarray, path: Path | None = None) -> SemanticResult:
-        """Labels of an image (H, W, 3) uint8 RGB that was read from `path`."""
-        return self.result(self.rendered_labels(self.dense(pixels)), pixels, path)
+        """Return the labels of an image (H, W, 3) uint8 RGB that was read from `path`."""
+        encoded = self.encode(pixels)
+        if not self.options.probabilities:
+            return self.result(self.rendered_labels(encoded), pixels, path)
+        if self.options.reference:
+            logits = cropped(self.rendered_logits(encoded), encoded.frame).float()
+            with memory_reported(encoded.frame.size):
+                (logits,) = F.interpolate(logits, size=encoded.frame.size, mode="bilinear", align_corners=False)
+            logits = torch.cat((-logits, logits)) / 2 if len(logits) == 1 else logits
+            best_two = logits.softmax(dim=0).topk(2, dim=0).values
+            return self.result(self.rendered_labels(encoded), pixels, path, best_two=best_two)
+        rendering = self._rendering(encoded, keep_logits=True)
+        best_two, _ = rendering.probabilities(2)
+        return self.result(rendering.labels, pixels, path, best_two=best_two)
 
-    def result(self, labels: Tensor, pixels: np.ndarray, path: Path | None) -> SemanticResult:
-        """Labels (H, W) of an image (H, W, 3) with what the model says of its classes."""
+    def compare(self, pixels: np.ndarray) -> dict[str, SemanticResult]:
+        """Return the results of the coarse logits, upsampled bilinearly, and of the rendered ones."""
+        encoded = self.encode(pixels)
+        labels = {"coarse": self.coarse_labels(encoded), "pointrend": self.rendered_labels(encoded)}
+        return {stage: self.result(found, pixels, None) for stage, found in labels.items()}
+
+    def result(
+        self, labels: Tensor, pixels: np.ndarray, path: Path | None, *, best_two: Tensor | None = None
+    ) -> SemanticResult:
+        """Return the result with labels (H, W) of an image (H, W, 3)."""
         array: np.ndarray = labels.cpu().numpy()
         return SemanticResult(
             labels=array.astype(np.uint8 if len(self.spec.classes) <= 256 else np.uint16),
             classes=self.spec.classes,
             image=pixels,
             path=path,
+            best_two=None if best_two is None else best_two.float().cpu().numpy(),
         )
 
-    def compare(self, pixels: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Labels (H, W) of the coarse logits alone, upsampled bilinearly, and of the rendered ones."""
-        dense = self.dense(pixels)
-        return self.coarse_labels(dense), self.rendered_labels(dense)
+    def _network_output(self, images: Tensor, frame: Frame) -> SemanticOutput:
+        output: SemanticOutput = self.network(images)
+        return output
 
     @torch.inference_mode()
-    def dense(self, pixels: np.ndarray) -> Dense:
-        """Run the network on an image (H, W, 3) uint8 RGB."""
-        made = network_input(pixels, input=self.spec.input, test=self.test)
-        padded = (made.tensor.shape[2], made.tensor.shape[3])
-        with memory_reported(padded):
-            output = self.network(made.tensor.to(self.device, memory_format=torch.channels_last))
-        return Dense(output=output, padded=padded, valid=made.valid, size=(pixels.shape[0], pixels.shape[1]))
+    def rendered_labels(self, encoded: Encoded[SemanticOutput]) -> Tensor:
+        """Return labels (H, W) of the image, rendered."""
+        if self.options.reference:
+            return self.image_labels(self.rendered_logits(encoded), encoded)
+        return self._rendering(encoded).labels
 
     @torch.inference_mode()
-    def rendered_labels(self, dense: Dense) -> Tensor:
-        """Labels (H, W) of the image, rendered."""
-        if self.renders_densely:
-            return self.image_labels(self.rendered_logits(dense), dense)
-        coarse = dense.output.coarse
-        grid = (coarse.shape[2] << self.test.steps, coarse.shape[3] << self.test.steps)
-        with memory_reported(dense.padded):
-            return render_labels(
+    def _rendering(self, encoded: Encoded[SemanticOutput], *, keep_logits: bool = False) -> Rendering:
+        coarse, subdivision = encoded.output.coarse, self.test.subdivision
+        grid = (coarse.shape[2] << subdivision.steps, coarse.shape[3] << subdivision.steps)
+        with memory_reported(encoded.frame.padded):
+            (rendering,) = renderings(
                 coarse,
-                self.network.point_predictor(dense.output),
-                num_points=self.test.num_points,
-                steps=self.test.steps,
-                resizes=last_resizes(dense, grid),
-            )[0]
+                self.network.point_predictor(encoded.output),
+                subdivision,
+                resizes=last_resizes(encoded.frame, grid),
+                keep_logits=keep_logits,
+            )
+        return rendering
 
     @torch.inference_mode()
-    def subdivision_steps(self, dense: Dense) -> Iterator[SubdivisionStep]:
-        """The rendering, step by step; points and maps are in the frame of the padded input."""
-        with memory_reported(dense.padded):
-            yield from self.network.subdivision_steps(
-                dense.output, num_points=self.test.num_points, steps=self.test.steps
-            )
+    def subdivision_steps(self, encoded: Encoded[SemanticOutput]) -> Iterator[SubdivisionStep]:
+        """Yield the steps of the reference renderer, in the frame of the padded input."""
+        with memory_reported(encoded.frame.padded):
+            yield from self.network.subdivision_steps(encoded.output, self.test.subdivision)
 
-    def rendered_logits(self, dense: Dense) -> Tensor:
-        """Logits (1, C, ., .) after the last subdivision step, of the padded input."""
-        logits = dense.output.coarse
-        for step in self.subdivision_steps(dense):
+    def rendered_logits(self, encoded: Encoded[SemanticOutput]) -> Tensor:
+        """Return logits (1, C, ., .) after the last subdivision step, of the padded input."""
+        logits = encoded.output.coarse
+        for step in self.subdivision_steps(encoded):
             logits = step.logits
         return logits
 
-    def coarse_labels(self, dense: Dense) -> Tensor:
-        """Labels (H, W) from the coarse logits, upsampled bilinearly to the image: what rendering starts from."""
-        return self.image_labels(dense.output.coarse, dense)
+    def coarse_labels(self, encoded: Encoded[SemanticOutput]) -> Tensor:
+        """Return labels (H, W) from the coarse logits, upsampled bilinearly to the image."""
+        return self.image_labels(encoded.output.coarse, encoded)
 
     @torch.inference_mode()
-    def image_labels(self, logits: Tensor, dense: Dense) -> Tensor:
-        """Labels (H, W), int64, of the image from logits (1, C, ., .) of the padded input."""
-        with memory_reported(dense.size):
-            return resized_labels(cropped(logits, dense), dense.size)[0]
+    def image_labels(self, logits: Tensor, encoded: Encoded[SemanticOutput]) -> Tensor:
+        """Return labels (H, W), int64, of the image from logits (1, C, ., .) of the padded input."""
+        frame = encoded.frame
+        with memory_reported(frame.size):
+            return resized_labels(cropped(logits, frame), frame.size)[0]
 
 
-def last_resizes(dense: Dense, grid: tuple[int, int]) -> tuple[Resize, ...]:
-    """From a grid over the padded input to the image: the padding is cut off, and the rest resized."""
-    if dense.valid == dense.padded:
-        return (Resize(dense.size),)
-    if any(cells % padded for cells, padded in zip(grid, dense.padded, strict=True)):
-        # The border to the padding may lie inside of a cell; it never lies inside of an input pixel.
-        return (Resize(dense.padded), Resize(dense.size, crop=dense.valid))
-    height, width = (v * cells // p for cells, v, p in zip(grid, dense.valid, dense.padded, strict=True))
-    return (Resize(dense.size, crop=(height, width)),)
+def last_resizes(frame: Frame, grid: tuple[int, int]) -> tuple[Resize, ...]:
+    """Return the resizes from a grid over the padded input to the image, which also cut the padding off."""
+    if frame.valid == frame.padded:
+        return (Resize(frame.size),)
+    if any(cells % padded for cells, padded in zip(grid, frame.padded, strict=True)):
+        # The padding may begin inside of a grid's pixel, but never inside of the input's.
+        return (Resize(frame.padded), Resize(frame.size, crop=frame.valid))
+    height, width = (v * cells // p for cells, v, p in zip(grid, frame.valid, frame.padded, strict=True))
+    return (Resize(frame.size, crop=(height, width)),)
 
 
-def cropped(maps: Tensor, dense: Dense) -> Tensor:
-    """The part of maps (1, C, ., .) over the padded input that belongs to the image."""
-    *before, last = last_resizes(dense, (maps.shape[2], maps.shape[3]))
+def cropped(maps: Tensor, frame: Frame) -> Tensor:
+    """Return the part of maps (1, C, ., .) over the padded input that belongs to the image."""
+    *before, last = last_resizes(frame, (maps.shape[2], maps.shape[3]))
     for resize in before:
         maps = F.interpolate(maps, size=resize.size, mode="bilinear", align_corners=False)
     height, width = last.crop or maps.shape[2:]
     return maps[:, :, :height, :width]
-
-
-def _overridden(test: TestSpec, *, size: int | None, num_points: int | None, steps: int | None) -> TestSpec:
-    changes: dict[str, int] = {}
-    if size is not None:
-        if size < 32:
-            raise ValueError(f"size must be at least 32 (the shortest edge in pixels), got {size}")
-        changes |= {"shortest": size, "longest": round(size * test.longest / test.shortest)}
-    if num_points is not None:
-        if num_points < 1:
-            raise ValueError(f"num_points must be at least 1, got {num_points}")
-        changes["num_points"] = num_points
-    if steps is not None:
-        if not 0 <= steps <= 8:
-            raise ValueError(f"steps must be 0 to 8, got {steps}")
-        changes["steps"] = steps
-    return test.model_copy(update=changes)

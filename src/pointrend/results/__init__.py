@@ -1,18 +1,20 @@
-"""What predictions are, and how they are written down."""
+"""Results of predictions, and the files written from them."""
 
+from pointrend.results.base import Result
 from pointrend.results.files import CSV_HEADER, SOFTWARE, is_ours
-from pointrend.results.instance import INSTANCE_SUFFIXES, InstanceResult, InstanceRow
+from pointrend.results.instance import Instance, InstanceResult, InstanceRow
 from pointrend.results.masks import LazyMasks
-from pointrend.results.semantic import OUTPUT_SUFFIXES, SemanticResult
+from pointrend.results.semantic import Segment, SemanticResult
 
 __all__ = [
     "CSV_HEADER",
-    "INSTANCE_SUFFIXES",
-    "OUTPUT_SUFFIXES",
     "SOFTWARE",
+    "Instance",
     "InstanceResult",
     "InstanceRow",
     "LazyMasks",
+    "Result",
+    "Segment",
     "SemanticResult",
     "is_ours",
 ]

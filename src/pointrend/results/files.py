@@ -1,4 +1,4 @@
-"""Writing results, and knowing them again."""
+"""Encode and name the files of results, and recognise our own files."""
 
 from __future__ import annotations
 
@@ -11,46 +11,36 @@ from pathlib import Path
 from PIL import Image, PngImagePlugin
 
 from pointrend.data.images import pixel_limit
-from pointrend.files import write_atomically
+from pointrend.errors import PointRendError
 
 SOFTWARE = "pointrend"
-"""Stands in every file that is written, so that files of others are not mistaken for ours."""
+"""Written into every file, so that foreign files are not mistaken for ours."""
 
 CSV_HEADER = "id,class,score,area,x0,y0,x1,y1,centroid_x,centroid_y"
-"""A table has no place for a mark that its readers would not stumble over; its first line is known instead."""
+"""CSV has no metadata; our files are recognised by this header."""
 
 
-def output_paths(folder: Path, stem: str | None, suffixes: Sequence[str], *, photo: Path | None) -> list[Path]:
-    """Where the files of a result go.
-
-    Args:
-        folder: of the results.
-        stem: how the names begin; None takes the photograph's, or "image" without one.
-        suffixes: what is appended to the stem.
-        photo: the photograph's file, which is not to be replaced.
-
-    Raises:
-        ValueError: the photograph itself would be replaced, or `stem` is no plain name.
-    """
+def output_paths(folder: Path, stem: str | None, suffixes: Sequence[str], *, image: Path | None) -> list[Path]:
+    """Return the paths of a result's files; see `Result.save`."""
     if stem is None:
-        stem = "image" if photo is None else photo.stem
+        stem = "image" if image is None else image.stem
     if not stem or Path(stem).name != stem:
-        raise ValueError(f"stem must be a file name without folders, got {stem!r}")
+        raise PointRendError(f"stem must be a file name without folders, got {stem!r}")
     paths = [folder / f"{stem}{suffix}" for suffix in suffixes]
-    if photo is not None and photo.resolve() in {path.resolve() for path in paths}:
-        raise ValueError(f"{photo}: the result would replace the photograph; choose another folder or stem")
+    if image is not None and image.resolve() in {path.resolve() for path in paths}:
+        raise PointRendError(f"{image}: the result would replace the image; choose another folder or stem")
     return paths
 
 
 def json_bytes(summary: Mapping[str, object]) -> bytes:
-    """A summary as JSON that says whose it is."""
+    """Return a summary as JSON, marked as written by this package."""
     text = json.dumps({"software": SOFTWARE, **summary}, indent=2, ensure_ascii=False) + "\n"
-    # Bytes of a file name that are not UTF-8 are lone surrogates in Python; this writes them as JSON escapes.
+    # Bytes of a file name that are not UTF-8 are lone surrogates in Python, which become JSON escapes.
     return text.encode(errors="backslashreplace")
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a file was written by this package; False for one that cannot be read."""
+    """Return whether a file was written by this package; False if it cannot be read."""
     try:
         if path.suffix.lower() == ".json":
             content = json.loads(path.read_bytes())
@@ -64,13 +54,12 @@ def is_ours(path: Path) -> bool:
         return False
 
 
-def save_png(picture: Image.Image, path: Path) -> None:
-    """Write a PNG that says whose it is."""
+def png_bytes(image: Image.Image) -> bytes:
+    """Return an image as PNG, marked as written by this package."""
     info = PngImagePlugin.PngInfo()
     info.add_text("Software", SOFTWARE)
-    made = io.BytesIO()  # written at once: by the block, Pillow takes twice as long
-    if picture.mode == "RGB":  # photographs: looking for runs of bytes alone costs no size, and much less time
-        picture.save(made, format="PNG", pnginfo=info, compress_type=zlib.Z_RLE)
-    else:
-        picture.save(made, format="PNG", pnginfo=info, compress_level=3)
-    write_atomically(path, made.getvalue())
+    content = io.BytesIO()  # written at once: block by block, Pillow takes twice as long
+    # Overlays compress as well, and much faster, by run-length matches alone.
+    how = {"compress_type": zlib.Z_RLE} if image.mode == "RGB" else {"compress_level": 3}
+    image.save(content, format="PNG", pnginfo=info, **how)
+    return content.getvalue()

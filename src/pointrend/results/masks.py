@@ -1,4 +1,4 @@
-"""Masks of many objects that are made when they are asked for.
+"""Compute the masks of many objects when they are read.
 
 Shapes: R instances, M M the masks' grid, H W the image, h w a window of it.
 """
@@ -18,17 +18,17 @@ from pointrend.rle import Rle
 
 
 class LazyMasks(Sequence[np.ndarray]):
-    """R masks (H, W) bool, of which only what their boxes hold is kept.
+    """R masks (H, W) bool, stored by their boxes.
 
-    `masks[i]` makes one at full size. A thousand of them in a photograph of 8 megapixels would be 8 GB; all that can be
-    computed in the box (`crop`, `area`, `rle`, `polygons`) is. Nothing is remembered: asking twice computes twice.
+    `masks[i]` is one at full size; a thousand of them for 8 megapixels would be 8 GB. The methods compute in the box
+    alone. Nothing is cached.
 
     Args:
         probabilities: (R, M, M), any floating type, in the boxes.
-        boxes: (R, 4), xyxy in pixels of the image. A mask is empty where its box has no area or is outside.
+        boxes: (R, 4), xyxy in pixels of the image. A mask is empty if its box has no area or is outside.
         size: (H, W) of the image.
         paste: how pixels read the mask, see `core.pasting.paste_mask`.
-        threshold: pixels of this probability and above are the object's.
+        threshold: pixels of at least this probability belong to the object.
 
     Raises:
         ValueError: shapes or types are not as above, or a box is not finite.
@@ -71,11 +71,13 @@ class LazyMasks(Sequence[np.ndarray]):
     @overload
     def __getitem__(self, index: int) -> np.ndarray: ...
     @overload
-    def __getitem__(self, index: slice) -> LazyMasks: ...
-    def __getitem__(self, index: int | slice) -> np.ndarray | LazyMasks:
-        """The mask (H, W) bool of one instance; of a slice, the masks still unmade."""
-        if isinstance(index, slice):
-            return self.chosen(np.arange(len(self))[index])
+    def __getitem__(self, index: slice | np.ndarray) -> LazyMasks: ...
+    def __getitem__(self, index: int | slice | np.ndarray) -> np.ndarray | LazyMasks:
+        """Return the mask (H, W) bool of one instance; of a slice, of indices or of a boolean array, lazy masks."""
+        if isinstance(index, (slice, np.ndarray)):
+            return LazyMasks(
+                self.probabilities[index], self.boxes[index], self.size, paste=self.paste, threshold=self.threshold
+            )
         if not -len(self) <= index < len(self):
             raise IndexError(f"there are {len(self)} masks, got {index}")
         (left, top, right, bottom), inside = self.crop(index)
@@ -86,14 +88,8 @@ class LazyMasks(Sequence[np.ndarray]):
     def __iter__(self) -> Iterator[np.ndarray]:
         return (self[index] for index in range(len(self)))
 
-    def chosen(self, index: np.ndarray) -> LazyMasks:
-        """The masks at these indices, or where a boolean index is true, still unmade."""
-        return LazyMasks(
-            self.probabilities[index], self.boxes[index], self.size, paste=self.paste, threshold=self.threshold
-        )
-
     def crop(self, index: int) -> tuple[Window, np.ndarray]:
-        """The window of the image that a mask may touch, and the mask (h, w) bool in it."""
+        """Return the window of the image that a mask may touch, and the mask (h, w) bool in it."""
         window, probabilities = paste_mask(
             torch.from_numpy(self.probabilities[index]),
             torch.from_numpy(self.boxes[index]),
@@ -104,14 +100,14 @@ class LazyMasks(Sequence[np.ndarray]):
         return window, inside
 
     def area(self, index: int) -> int:
-        """In pixels of the image."""
+        """Return the number of pixels of a mask."""
         return int(self.crop(index)[1].sum())
 
     def rle(self, index: int) -> Rle:
-        """In COCO's compressed run lengths, of the whole image."""
+        """Return the compressed RLE of a mask (H, W)."""
         (left, top, right, bottom), inside = self.crop(index)
         height, width = self.size
-        # Runs go down the columns, so columns without the object need no pixels.
+        # Runs go down the columns, so columns outside of the window are only counted.
         columns = np.zeros((height, right - left), np.uint8, order="F")
         columns[top:bottom] = inside
         runs = _runs(columns)
@@ -124,10 +120,10 @@ class LazyMasks(Sequence[np.ndarray]):
         return Rle(size=[height, width], counts=encoded["counts"].decode("ascii"))
 
     def polygons(self, index: int) -> list[list[float]]:
-        """COCO's polygons, [x, y, x, y, ...] each, one for every part of the mask.
+        """Return COCO's polygons, [x, y, x, y, ...] each, one for every part of the mask.
 
-        They run along the edges of its pixels and cut corners by half a pixel: pycocotools makes the mask's own pixels
-        of them again. Holes are lost, because COCO's polygons have none: `rle` keeps them.
+        They follow the edges of its pixels and cut corners by half a pixel, and pycocotools rasterises them to the same
+        pixels. COCO's polygons cannot have holes; `rle` keeps them.
         """
         (left, top, _, _), inside = self.crop(index)
         if not inside.any():
@@ -136,16 +132,16 @@ class LazyMasks(Sequence[np.ndarray]):
         contours = contour_generator(z=padded, fill_type=FillType.OuterCode).filled(0.5, 1.5)
         polygons = []
         for points, codes in zip(*contours, strict=True):
-            # Codes number the outline's points: 1 starts a ring, of which the first is the outer one.
+            # Code 1 starts a ring, of which the first is the outer one.
             ends = np.flatnonzero(codes == 1)
             outer = points[: ends[1]] if len(ends) > 1 else points
-            # Pixel i of the padded crop has its centre at i, which is (i - 1) + 0.5 from the window's edge.
+            # Pixel i of the padded window has its centre at i, which is (i - 1) + 0.5 from the window's edge.
             polygons.append((outer[:-1] + np.array((left - 0.5, top - 0.5))).round(2).ravel().tolist())
         return [polygon for polygon in polygons if len(polygon) >= 6]
 
 
 def _runs(columns: np.ndarray) -> list[int]:
-    """The lengths of runs of 0, 1, 0, ... down the columns (h, w); the first may be 0."""
+    """Return the lengths of runs of 0, 1, 0, ... down the columns (h, w); the first may be 0."""
     flat = columns.ravel(order="F")
     changes = np.flatnonzero(np.diff(flat)) + 1
     bounds = np.concatenate(([0], changes, [len(flat)]))

@@ -1,91 +1,120 @@
-"""What a semantic prediction is, and how it is written down."""
+"""The result of a semantic model, and its files."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 
 import numpy as np
 from PIL import Image
 
-from pointrend.data.classes import ClassInfo
-from pointrend.files import write_atomically
-from pointrend.results.files import json_bytes, output_paths, save_png
+from pointrend.errors import PointRendError
+from pointrend.results.base import Result
+from pointrend.results.files import json_bytes, png_bytes
 from pointrend.viz import draw_overlay
-
-OUTPUT_SUFFIXES = (".png", "_overlay.png", ".json")
-"""What `SemanticResult.save` appends to the stem."""
 
 
 @dataclass(frozen=True, eq=False)
-class SemanticResult:
-    """The label of every pixel of an image.
+class Segment:
+    """All pixels of one class in an image."""
 
-    Shapes: H W, the image's own size.
-    """
+    index: int
+    """Of `SemanticResult.classes`."""
+    name: str
+    pixels: int
+    ratio: float
+    """Of the image's pixels, in [0, 1]."""
+    mask: np.ndarray
+    """(H, W) bool."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SemanticResult(Result):
+    """The label of every pixel of an image. Items are the classes that occur, largest first."""
+
+    suffixes = (".png", "_overlay.png", ".json")
 
     labels: np.ndarray
     """(H, W), uint8 (uint16 for more than 256 classes): indices of `classes`."""
-    classes: tuple[ClassInfo, ...]
-    image: np.ndarray
-    """(H, W, 3) uint8 RGB, upright."""
-    path: Path | None = None
-    """The file the image was read from."""
+    best_two: np.ndarray | None = None
+    """(2, H, W) float32, the probabilities of the best and the second best class, with `probabilities=True`."""
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+    def __iter__(self) -> Iterator[Segment]:
+        return (self[position] for position in range(len(self)))
+
+    def __getitem__(self, position: int) -> Segment:
+        """Return the class at a position, largest first."""
+        index, pixels = self._counts[position]
+        return Segment(index, self.classes[index].name, pixels, pixels / self.labels.size, self.labels == index)
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """(H, W) float32: the probability of each pixel's label.
+
+        Raises:
+            PointRendError: the prediction was computed without them.
+        """
+        best, _ = self._best_two()
+        return best
+
+    @property
+    def uncertainty(self) -> np.ndarray:
+        """(H, W) float32 in [0, 1]: the second best class's probability divided by the best one's.
+
+        Raises:
+            PointRendError: the prediction was computed without probabilities.
+        """
+        best, second = self._best_two()
+        ratio: np.ndarray = second / best
+        return ratio
+
+    def _best_two(self) -> tuple[np.ndarray, np.ndarray]:
+        if self.best_two is None:
+            raise PointRendError("the result has no probabilities; use predict(..., probabilities=True)")
+        return self.best_two[0], self.best_two[1]
+
+    @cached_property
+    def _counts(self) -> list[tuple[int, int]]:
+        """The index and the number of pixels of each class that occurs, largest first."""
+        counts = np.bincount(self.labels.ravel(), minlength=len(self.classes))
+        return [(int(i), int(counts[i])) for i in np.argsort(-counts, kind="stable") if counts[i]]
 
     def overlay(self, *, alpha: float = 0.5) -> Image.Image:
-        """The photograph with classes in colour, outlines and a legend; see `viz.draw_overlay`."""
+        """Draw classes in colour, outlines and a legend on the image; see `viz.draw_overlay`."""
         return draw_overlay(self.image, self.labels, self.classes, alpha=alpha)
 
-    def label_image(self) -> Image.Image:
-        """Labels as a picture whose values are the class indices.
+    def label_map(self) -> np.ndarray:
+        """Return the labels (H, W)."""
+        return self.labels
 
-        A palette image in the classes' colours; 16-bit grey for more than 256 classes.
-        """
+    def label_image(self) -> Image.Image:
+        """Return a palette image of class indices in their colours; 16-bit grey for more than 256 classes."""
         if len(self.classes) > 256:
             return Image.fromarray(self.labels.astype(np.uint16))
-        picture = Image.fromarray(self.labels.astype(np.uint8))
-        picture.putpalette([value for c in self.classes for value in c.color])
-        return picture
+        image = Image.fromarray(self.labels.astype(np.uint8))
+        image.putpalette([value for c in self.classes for value in c.color])
+        return image
 
     def summary(self) -> dict[str, object]:
-        """For JSON: the image's file and size, and pixels and share of each class that occurs, largest first."""
-        counts = np.bincount(self.labels.ravel(), minlength=len(self.classes))
-        occurring = [int(i) for i in np.argsort(-counts, kind="stable") if counts[i]]
-        height, width = self.labels.shape
+        """Return for JSON the image's file and size, and the pixels of each class that occurs, largest first."""
         return {
-            "image": None if self.path is None else str(self.path),
-            "height": height,
-            "width": width,
+            **self._header(),
             "classes": [
                 {
                     "index": index,
                     "name": self.classes[index].name,
                     "color": list(self.classes[index].color),
-                    "pixels": int(counts[index]),
-                    "share": float(counts[index] / self.labels.size),
+                    "pixels": pixels,
+                    "ratio": pixels / self.labels.size,
                 }
-                for index in occurring
+                for index, pixels in self._counts
             ],
         }
 
-    def save(self, out_dir: str | Path, *, stem: str | None = None) -> list[Path]:
-        """Write labels, overlay and summary into a folder, which is made if it is missing.
-
-        Each file is either whole or not there. Files of these names are replaced.
-
-        Args:
-            out_dir: the folder.
-            stem: how the names begin; None takes the image's file, or "image" for an image without one.
-
-        Returns:
-            The paths of `<stem>.png`, `<stem>_overlay.png`, `<stem>.json`.
-
-        Raises:
-            ValueError: the photograph itself would be replaced, or `stem` is no plain name.
-        """
-        labels, overlay, summary = paths = output_paths(Path(out_dir), stem, OUTPUT_SUFFIXES, photo=self.path)
-        content = json_bytes(self.summary())
-        save_png(self.label_image(), labels)
-        save_png(self.overlay(), overlay)
-        write_atomically(summary, content)
-        return paths
+    def files(self) -> tuple[bytes, ...]:
+        """Return the label image, the overlay and the summary."""
+        return png_bytes(self.label_image()), png_bytes(self.overlay()), json_bytes(self.summary())

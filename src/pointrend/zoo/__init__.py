@@ -1,20 +1,16 @@
-"""Models to use: by name or from a file, always with what is needed to run them."""
+"""Models by name or from a file, with everything that runs them."""
 
 from pointrend.zoo.load import ModelEntry, list_models, load_model
-from pointrend.zoo.modelfile import InstanceModel, Model, ModelFileError, SemanticModel, read_model, save_model
-from pointrend.zoo.spec import InstanceSpec, ModelSpec, SemanticSpec
+from pointrend.zoo.model import Model
+from pointrend.zoo.modelfile import ModelFileError, read_model, read_spec, save_model
 
 __all__ = [
-    "InstanceModel",
-    "InstanceSpec",
     "Model",
     "ModelEntry",
     "ModelFileError",
-    "ModelSpec",
-    "SemanticModel",
-    "SemanticSpec",
     "list_models",
     "load_model",
     "read_model",
+    "read_spec",
     "save_model",
 ]

@@ -1,4 +1,4 @@
-"""Published checkpoints as models of ours: every tensor is used exactly once, or deliberately ignored."""
+"""Convert published checkpoints to our models: every tensor is used exactly once, or deliberately ignored."""
 
 from __future__ import annotations
 
@@ -10,24 +10,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pointrend.spec import ModelSpec
 from pointrend.zoo.manifest import PUBLISHED, Published
-from pointrend.zoo.modelfile import Model, expected_shapes, model_of, network_of, shown
+from pointrend.zoo.model import Model
+from pointrend.zoo.modelfile import expected_shapes, network_of, printable
 from pointrend.zoo.reading import CheckpointFileError, read_tensors
-from pointrend.zoo.rules import RULES, current_name, our_name, our_value
+from pointrend.zoo.rules import RULES, our_name, our_value
 
-__all__ = [
-    "MismatchError",
-    "current_name",
-    "identify",
-    "our_name",
-    "read_published",
-    "recognise",
-    "to_model",
-]
-
-Shapes = Mapping[str, tuple[int, ...]]
-LISTED = 8
-"""Lines of a diff that are shown."""
+MAX_LINES = 8
+"""Differences that a message lists."""
 
 IGNORED = re.compile(r"(.+\.)?(pixel_mean|pixel_std|cell_anchors(\.\d+)?|anchor_generator\.cell_anchors\.\d+)")
 """Constants that detectron2 stores with the weights; ours are in the model's `InputSpec`."""
@@ -36,17 +27,17 @@ COUNTER = "num_batches_tracked"
 """Batch norm's count of batches, which frozen norms do not have and prediction does not read."""
 
 CLASSIFIERS = ("point_head.classifier.bias", "mask_head.point_head.classifier.bias")
-"""What has a number for each class, in a model of either task."""
+"""Our names of the vectors with one number a class."""
 
 
 class MismatchError(CheckpointFileError):
-    """The weights do not fit the model; the message lists what differs, one name a line."""
+    """The weights do not fit the model; the message lists the differences, one a line."""
 
     many_lines = True
 
 
 def read_published(path: Path, published: Published | None = None) -> Model:
-    """The model in a file that holds a published checkpoint; None lets its weights tell which one.
+    """Read the model in a file that holds a published checkpoint; None recognises it by its weights.
 
     Raises:
         CheckpointFileError: the file cannot be read (see `read_tensors`), or holds something else; it is named.
@@ -59,137 +50,112 @@ def read_published(path: Path, published: Published | None = None) -> Model:
 
 
 def to_model(tensors: Mapping[str, Tensor], published: Published) -> Model:
-    """The published model with these weights, which have the names that their authors gave them.
+    """Build the published model with these weights, which have the names that their authors gave them.
 
     Raises:
         CheckpointFileError: they are those of another model, or of another number of classes; one line.
         MismatchError: they do not fit for another reason; the names and shapes that differ.
     """
-    found, unknown = _renamed(tensors, published.source)
-    shapes = _shapes(found)
-    expected = expected_shapes(published.spec.architecture)
-    differences = [f"unknown   {shown(name)} {tuple(tensors[name].shape)}" for name in unknown]
-    differences += _differences(shapes, expected, tensors, published.source)
-    if differences:
+    found, theirs, unknown = _renamed(tensors, published.source)
+    lines = [f"unknown   {printable(name)} {tuple(tensors[name].shape)}" for name in unknown]
+    lines += _differences(found, theirs, published.spec)
+    if lines:
         if reason := _reason(tensors, published):
             raise CheckpointFileError(reason)
-        raise MismatchError(_listing(differences, f"the weights do not fit {published.name}"))
-    state = {name: _value(found, name, shape) for name, shape in expected.items()}
-    network = network_of(published.spec.architecture)
-    network.load_state_dict(state)
-    return model_of(network.eval(), published.spec)
+        more = [f"and {len(lines) - MAX_LINES} more"] if len(lines) > MAX_LINES else []
+        title = f"the weights do not fit {published.name} ({len(lines)} differences):"
+        raise MismatchError("\n  ".join([title, *lines[:MAX_LINES], *more]))
+    network = network_of(published.spec)
+    shapes = expected_shapes(published.spec)
+    network.load_state_dict({name: _value(found, name, shape) for name, shape in shapes.items()})
+    return Model(network, published.spec).eval()
 
 
 def identify(tensors: Mapping[str, Tensor]) -> list[str]:
-    """The names of the published models that these weights fit exactly, by names and shapes."""
-    return [name for name, published in PUBLISHED.items() if _fits(tensors, published)]
+    """Return the names of the published models that these weights fit exactly, by names and shapes."""
+    return [name for name, published in PUBLISHED.items() if _fits(tensors, published.source, published.spec)]
 
 
 def recognise(tensors: Mapping[str, Tensor]) -> Published:
-    """The published model that these weights are those of.
+    """Return the published model that these weights belong to.
 
     Raises:
-        CheckpointFileError: of none, or of several; what to do is said.
+        CheckpointFileError: they belong to no published model, or to several that are computed differently.
     """
     names = identify(tensors)
-    # Models that differ only in how long they were trained are computed alike: the first, best one stands for them.
-    if (
-        len({PUBLISHED[name].spec.model_copy(update={"name": "", "scores": {}}).model_dump_json() for name in names})
-        > 1
-    ):
-        raise CheckpointFileError(f"it may be {' or '.join(names)}: convert it with --model NAME, and load the result")
     if not names:
         raise CheckpointFileError(
-            f"its tensors are those of no model that is known ({', '.join(PUBLISHED)}); "
-            "`pointrend convert` with --model NAME says how they differ from those of one"
+            f"its tensors fit no published model ({', '.join(PUBLISHED)}); "
+            "`pointrend convert` with --model NAME lists how they differ from that model's"
         )
+    # Models that differ only in how long they were trained are computed alike: the first, best one stands for them.
+    specs = [PUBLISHED[name].spec.model_copy(update={"name": "", "scores": {}}) for name in names]
+    if any(spec != specs[0] for spec in specs):
+        raise CheckpointFileError(f"it may be {' or '.join(names)}: convert it with --model NAME, and load the result")
     return PUBLISHED[names[0]]
 
 
-def _fits(tensors: Mapping[str, Tensor], published: Published, *, num_classes: int | None = None) -> bool:
-    architecture = published.spec.architecture
-    if num_classes is not None:
-        architecture = architecture.model_copy(update={"num_classes": num_classes})
+def _fits(tensors: Mapping[str, Tensor], source: str, spec: ModelSpec) -> bool:
     try:
-        found, unknown = _renamed(tensors, published.source)
+        found, theirs, unknown = _renamed(tensors, source)
     except CheckpointFileError:
         return False
-    # Building a network takes longer than looking at names.
-    if unknown or not found:
-        return False
-    return not _differences(_shapes(found), expected_shapes(architecture), tensors, published.source)
+    # Names are compared first, because building a network takes longer.
+    return bool(found) and not unknown and not _differences(found, theirs, spec)
 
 
-def _renamed(tensors: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors by our names and in our shapes, and the names that mean nothing."""
-    found: dict[str, Tensor] = {}
-    unknown: list[str] = []
+def _renamed(tensors: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], dict[str, str], list[str]]:
+    """Return the tensors by our names and in our shapes, their authors' names by ours, and the unknown names."""
     names = {name: our_name(name, source) for name in tensors if not IGNORED.fullmatch(name)}
     counts = Counter(names.values())
+    theirs: dict[str, str] = {}
     for name, ours in names.items():
-        if ours is None:
-            unknown.append(name)
-        elif counts[ours] > 1:
+        if ours is not None and counts[ours] > 1:
             raise CheckpointFileError(
-                f"two tensors of the checkpoint mean the same: {shown(name)} comes twice, as {shown(ours)}"
+                f"two tensors of the checkpoint mean the same: {printable(name)} comes twice, as {printable(ours)}"
             )
-        else:
-            found[ours] = our_value(ours, tensors[name], source)
-    return found, unknown
+        if ours is not None:
+            theirs[ours] = name
+    found = {ours: our_value(ours, tensors[name], source) for ours, name in theirs.items()}
+    return found, theirs, [name for name, ours in names.items() if ours is None]
 
 
-def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-
-
-def _differences(found: Shapes, expected: Shapes, tensors: Mapping[str, Tensor], source: str) -> list[str]:
-    """One line for each name of ours that is missing, too many or of another shape."""
-    theirs = {our_name(name, source): name for name in tensors}
+def _differences(found: Mapping[str, Tensor], theirs: Mapping[str, str], spec: ModelSpec) -> list[str]:
+    """Return one line for each of our names that is missing, too many or of another shape."""
+    expected = expected_shapes(spec)
     lines = [
         f"missing   {name} {expected[name]}" for name in expected if name not in found and not name.endswith(COUNTER)
     ]
-    for name, shape in found.items():
+    for name, tensor in found.items():
+        shape = tuple(tensor.shape)
         if name not in expected:
-            lines.append(f"too many  {shown(theirs[name])} {shape}")
+            lines.append(f"too many  {printable(theirs[name])} {shape}")
         elif shape != expected[name]:
-            lines.append(f"shape     {shown(theirs[name])} is {shape}, expected {expected[name]}")
+            lines.append(f"shape     {printable(theirs[name])} is {shape}, expected {expected[name]}")
     return lines
 
 
-def _listing(lines: list[str], title: str) -> str:
-    more = [f"  and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
-    return "\n".join([f"{title} ({len(lines)} differences):", *(f"  {line}" for line in lines[:LISTED]), *more])
-
-
 def _reason(tensors: Mapping[str, Tensor], published: Published) -> str | None:
-    """Why the weights are not those of the model, where that can be said in a line."""
+    """Return why the weights are not those of the model, if one line can say it."""
     if others := identify(tensors):
         return f"the weights are those of {others[0]}, not of {published.name}; give --model {others[0]}"
-    for source in RULES:
-        if source == published.source:
-            continue
-        mine, other = (sum(our_name(name, s) is not None for name in tensors) for s in (published.source, source))
-        if other > mine:
-            return f"the names are those of {source}, {published.name} is a checkpoint of {published.source}"
-    if not any(our_name(name, published.source) for name in tensors):
-        return f"no name in it is one of {published.source}'s PointRend: not a checkpoint of {published.name}"
-    classes = _num_classes(tensors, published.source)
-    for candidate in (published, *PUBLISHED.values()):
-        if classes is not None and _fits(tensors, candidate, num_classes=classes):
-            has = candidate.spec.architecture
-            if has.backbone != published.spec.architecture.backbone:
-                return (
-                    f"the weights are those of a {has.backbone} with {classes} classes, {published.name} is a "
-                    f"{published.spec.architecture.backbone} with {published.spec.architecture.num_classes}"
-                )
-            return f"the weights have {classes} classes, {published.name} has {published.spec.architecture.num_classes}"
-    return None
-
-
-def _num_classes(tensors: Mapping[str, Tensor], source: str) -> int | None:
-    for name, tensor in tensors.items():
-        if our_name(name, source) in CLASSIFIERS and tensor.ndim == 1 and tensor.shape[0] > 0:
-            return int(tensor.shape[0])
+    matches = {source: sum(our_name(name, source) is not None for name in tensors) for source in RULES}
+    source = max(RULES, key=lambda name: (matches[name], name == published.source))
+    if source != published.source:
+        return f"the names are those of {source}, {published.name} is a checkpoint of {published.source}"
+    if not matches[source]:
+        return f"no name in it is one of {source}'s PointRend: not a checkpoint of {published.name}"
+    sizes = (t.shape[0] for name, t in tensors.items() if our_name(name, source) in CLASSIFIERS and t.ndim == 1)
+    classes = next((size for size in sizes if size > 0), None)
+    for candidate in (published, *PUBLISHED.values()) if classes else ():
+        if _fits(tensors, candidate.source, candidate.spec.model_copy(update={"num_logits": classes})):
+            has, wanted = candidate.spec.backbone, published.spec.backbone
+            if has == wanted:
+                return f"the weights have {classes} classes, {published.name} has {published.spec.num_logits}"
+            return (
+                f"the weights are those of a {has} with {classes} classes, {published.name} is a "
+                f"{wanted} with {published.spec.num_logits}"
+            )
     return None
 
 

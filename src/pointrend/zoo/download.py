@@ -1,224 +1,192 @@
-"""Published checkpoints, fetched once and verified each time they are used."""
+"""Fetch published checkpoints once, and verify them each time they are used."""
 
 from __future__ import annotations
 
-import http.client
-import re
+import logging
+import shutil
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pointrend.zoo.cache import cached_path, largest, verify
+from pointrend.zoo.cache import cached_path, max_size, verify
 from pointrend.zoo.manifest import Published
-from pointrend.zoo.modelfile import ModelFileError
+from pointrend.zoo.modelfile import ModelFileError, printable
 
-TIMEOUT = 30.0
-"""Seconds without a byte after which a connection counts as broken."""
-WAITS = (1.0, 2.0, 4.0, 8.0)
-"""Seconds before each new attempt; it begins anew when there is more of the file than ever."""
+TIMEOUT: float | tuple[float, float] = (10.0, 30.0)
+"""Seconds to wait for a connection, and for its next bytes."""
+RETRIES = 4
+"""Attempts after the first one; pooch waits 1, 2, 3 and 4 seconds before them."""
 CHUNK = 1 << 18
+"""Bytes between two reports of progress."""
 
 Progress = Callable[[str, int, int | None], None]
-"""Called with the model's name, the bytes that are there, and all bytes (None: the server does not say)."""
+"""Called with the model's name, the bytes received so far, and all bytes (None if the server does not say)."""
 
 
 class DownloadError(ModelFileError):
-    """A checkpoint could not be fetched; one line that says how to do without."""
+    """A checkpoint could not be downloaded; one line that says where to put a copy."""
 
 
-class _TooMuchError(Exception):
-    """The server sends something else than the file."""
-
-
-class _BrokenError(Exception):
-    """The connection broke; a new attempt may do better."""
+class _FinalError(Exception):
+    """A new attempt would fail in the same way; pooch, which repeats after a ValueError, lets it pass."""
 
 
 def fetch(published: Published, *, progress: Progress | None = None) -> Path:
-    """The published file in the cache, downloaded if it is not there, and verified in any case.
+    """Return the published file in the cache, downloaded if it is not there, and verified in any case.
 
-    An interrupted download goes on where it stopped. Of several processes one downloads and the others wait for it.
+    Of several processes one downloads, and the others wait for it.
 
     Args:
-        progress: told how far a download is; None draws a bar on stderr if that is a terminal.
+        progress: called during a download; None draws a bar on stderr if that is a terminal.
 
     Raises:
-        DownloadError: it is neither there nor can it be fetched.
+        DownloadError: the file is not in the cache and cannot be fetched.
         ChecksumError: it is not the file that was published.
     """
-    place = cached_path(published)
-    if not place.is_file():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(place):
-            if not place.is_file():  # another process was quicker
-                _download(published, place, progress)
-                return place
-    verify(place, published, place=place)
-    return place
+    path = cached_path(published)
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path):
+            if not path.is_file():  # another process was quicker
+                _download(published, path, progress)
+                return path
+    verify(path, published, path=path)
+    return path
 
 
-def _download(published: Published, place: Path, progress: Progress | None) -> None:
-    part = place.with_name(f"{place.name}.part")
-    if published.sha256 is None:
-        # What an earlier process left could not be told from garbage, and would be pinned for ever.
-        part.unlink(missing_ok=True)
-    with _bar() if progress is None else _given(progress) as told:
-        _complete(published, part, place, lambda done, total: told(published.name, done, total))
-    verify(part, published, place=place)
-    part.replace(place)
+def _locked(path: Path) -> AbstractContextManager[object]:
+    lock = FileLock(path.with_name(f"{path.name}.lock"))
+    try:
+        return lock.acquire(timeout=0)
+    except Timeout:
+        print(f"{path.name}: waiting for another process that is downloading it", file=sys.stderr)
+        return lock.acquire()
+
+
+def _download(published: Published, path: Path, progress: Progress | None) -> None:
+    """Fetch the file into a folder beside its path, verify it there, and move it to its path."""
+    import pooch
+    from requests import RequestException
+
+    folder = path.with_name(f"{path.name}.incomplete")
+    shutil.rmtree(folder, ignore_errors=True)  # left by a process that was killed
+    # Publishers state the beginning of a hash at most, which pooch cannot compare; `verify` does.
+    files = pooch.create(
+        folder, base_url="", registry={path.name: None}, urls={path.name: published.url}, retry_if_failed=RETRIES
+    )
+    try:
+        try:
+            with _quiet(pooch.get_logger()), _drawn() if progress is None else nullcontext(progress) as report:
+                file = Path(files.fetch(path.name, downloader=_Downloader(published, report)))
+        except (_FinalError, RequestException, ValueError) as error:
+            raise DownloadError(
+                f"{published.name} is not in the cache and cannot be downloaded ({_reason(error)}): "
+                f"fetch {published.url} elsewhere and put it at {path}"
+            ) from error
+        verify(file, published, path=path)
+        file.replace(path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Downloader:
+    """Makes one attempt to download, for pooch; errors that a new attempt cannot mend are final."""
+
+    def __init__(self, published: Published, report: Progress) -> None:
+        self._published = published
+        self._report = report
+        self._connected = False
+
+    def __call__(self, url: str, output_file: str, pooch: object) -> None:
+        from pooch import HTTPDownloader
+        from requests import ConnectionError, HTTPError
+
+        from pointrend import __version__
+
+        file = Path(output_file)
+        file.unlink()  # pooch created it readable by its owner alone; the next one has the usual permissions
+        bar = _ProgressBar(self._published, file, self._report)
+        headers = {"User-Agent": f"pointrend/{__version__}", "Accept-Encoding": "identity"}
+        try:
+            HTTPDownloader(progressbar=bar, chunk_size=CHUNK, headers=headers, timeout=TIMEOUT)(url, output_file, pooch)
+        except HTTPError as error:
+            self._connected = True
+            status = error.response.status_code if error.response is not None else 500
+            if status not in (408, 429) and status < 500:
+                raise _FinalError(_reason(error)) from error
+            raise
+        except ConnectionError as error:
+            self._connected = self._connected or bar.connected
+            if not self._connected:  # there is no network to wait for
+                raise _FinalError(_reason(error)) from error
+            raise
+
+
+class _ProgressBar:
+    """Reports the size of the file, and stops the download when it exceeds the maximum."""
+
+    def __init__(self, published: Published, file: Path, report: Progress) -> None:
+        self.connected = False
+        self._published = published
+        self._file = file
+        self._report = report
+        self._total = 0
+
+    @property
+    def total(self) -> int:
+        """Bytes of the whole file, or 0 if the server does not say."""
+        return self._total
+
+    @total.setter
+    def total(self, total: int) -> None:
+        self.connected = True
+        self._total = total
+        self._check(total)
+
+    def update(self, _: int) -> None:
+        done = self._file.stat().st_size
+        self._check(done)
+        self._report(self._published.name, done, self.total or None)
+
+    def reset(self) -> None:
+        """Do nothing, because the size of the file tells how far the download is."""
+
+    def close(self) -> None:
+        """Do nothing, because the bar on the screen belongs to the caller."""
+
+    def _check(self, size: int) -> None:
+        if size > (limit := max_size(self._published)):
+            raise _FinalError(f"the server sends {size} bytes or more, the published file has at most {limit}")
+
+
+def _reason(error: BaseException) -> str:
+    """Return the message of the innermost error; those around it repeat the address."""
+    response = getattr(error, "response", None)
+    if response is not None:
+        return printable(f"HTTP {response.status_code} {response.reason}", length=200)
+    while (cause := error.__cause__ or error.__context__) is not None and not isinstance(error, _FinalError):
+        error = cause
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return printable(" ".join(str(text).split()), length=200)
 
 
 @contextmanager
-def _locked(place: Path) -> Iterator[None]:
-    lock = FileLock(place.with_name(f"{place.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print(f"{place.name}: waiting for another process that is downloading it", file=sys.stderr)
-        lock.acquire()
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    """Keep pooch from writing each step to stderr."""
+    level = logger.level
+    logger.setLevel(logging.WARNING)
     try:
         yield
     finally:
-        lock.release()
-
-
-def _complete(published: Published, part: Path, place: Path, told: Callable[[int, int | None], None]) -> None:
-    """Fetch what is missing of `part`, in as many attempts as are worth while."""
-    waits = iter(WAITS)
-    connected = False
-    most = 0
-    while True:
-        try:
-            _attempt(published.url, part, told, limit=largest(published))
-            return
-        except _TooMuchError as error:
-            part.unlink(missing_ok=True)
-            raise _failed(published, place, str(error)) from error
-        except urllib.error.HTTPError as error:
-            if error.code not in (408, 429) and error.code < 500:
-                raise _failed(published, place, f"HTTP {error.code} {error.reason}") from error
-            reason = f"HTTP {error.code} {error.reason}"
-        except urllib.error.URLError as error:
-            reason = str(getattr(error.reason, "strerror", None) or error.reason)
-            if not connected:  # no network, and waiting for it would only look like work
-                raise _failed(published, place, reason) from error
-        except (_BrokenError, TimeoutError, http.client.HTTPException, ConnectionError) as error:
-            reason = str(error) or type(error).__name__
-        connected = True
-        # More than ever: a server that lets every second attempt begin anew would be asked for ever.
-        if _size(part) > most:
-            most = _size(part)
-            waits = iter(WAITS)
-        wait = next(waits, None)
-        if wait is None:
-            raise _failed(published, place, f"{reason}; {_size(part)} bytes are kept, and the next run goes on there")
-        time.sleep(wait)
-
-
-def _attempt(url: str, part: Path, told: Callable[[int, int | None], None], *, limit: int) -> None:
-    """One request: appends to `part`, or begins anew if the server cannot continue. Returns when it is complete."""
-    start = _size(part)
-    headers = {"User-Agent": f"pointrend/{_version()}", "Accept-Encoding": "identity"}
-    if start:
-        headers["Range"] = f"bytes={start}-"
-    try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        if error.code != 416 or not start:
-            raise
-        error.close()
-        if _total(error.headers.get("Content-Range")) == start:
-            return  # it was complete already
-        part.unlink()
-        raise _BrokenError("the server could not continue the download") from error
-    with response:
-        total = _length(response, start)
-        if response.status == 206 and _begin(response.headers.get("Content-Range")) != start:
-            part.unlink()
-            raise _BrokenError("the server continued at another place")
-        done = start if response.status == 206 else 0
-        _check_length(total or 0, limit)
-        with part.open("ab" if response.status == 206 else "wb") as file:
-            for chunk in _chunks(response):
-                done += len(chunk)
-                _check_length(done, limit)
-                file.write(chunk)
-                told(done, total)
-    if total is not None and done < total:
-        raise _BrokenError(f"the connection ended after {done} of {total} bytes")
-
-
-def _check_length(length: int, limit: int) -> None:
-    if length > limit:
-        raise _TooMuchError(f"the server sends {length} bytes or more, the published file has at most {limit}")
-
-
-def _chunks(response: Any) -> Iterator[bytes]:
-    while True:
-        # Only what the network does wrong is worth another attempt; a full disk is not.
-        try:
-            chunk = response.read(CHUNK)
-        except http.client.IncompleteRead as error:
-            if error.partial:
-                yield error.partial
-            raise _BrokenError("the connection ended early") from error
-        except OSError as error:
-            raise _BrokenError(str(error) or type(error).__name__) from error
-        if not chunk:
-            return
-        yield chunk
-
-
-def _length(response: Any, start: int) -> int | None:
-    """Bytes of the whole file, if the server says."""
-    if response.status == 206:
-        return _total(response.headers.get("Content-Range"))
-    value = response.headers.get("Content-Length") or ""
-    return int(value) if value.isdecimal() else None
-
-
-def _begin(content_range: str | None) -> int | None:
-    match = re.match(r"bytes (\d+)-", content_range or "")
-    return int(match[1]) if match else None
-
-
-def _total(content_range: str | None) -> int | None:
-    match = re.search(r"/(\d+)$", content_range or "")
-    return int(match[1]) if match else None
-
-
-def _size(part: Path) -> int:
-    return part.stat().st_size if part.is_file() else 0
-
-
-def _version() -> str:
-    from pointrend import __version__
-
-    return __version__
-
-
-def _failed(published: Published, place: Path, reason: str) -> DownloadError:
-    return DownloadError(
-        f"{published.name} is not in the cache and cannot be downloaded ({reason}): "
-        f"fetch {published.url} elsewhere and put it at {place}"
-    )
+        logger.setLevel(level)
 
 
 @contextmanager
-def _given(progress: Progress) -> Iterator[Progress]:
-    yield progress
-
-
-@contextmanager
-def _bar() -> Iterator[Progress]:
-    """A bar on stderr where that is a terminal, removed at the end."""
+def _drawn() -> Iterator[Progress]:
+    """Draw a bar on stderr where that is a terminal, and remove it at the end."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.progress import Progress as Bars

@@ -1,4 +1,4 @@
-"""Models by name: those that lie in the package, and those that others published. A path opens a file."""
+"""Load models by name, bundled with the package or published by others, or from a file."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from typing import Literal
 
 import torch
 
-from pointrend.zoo.cache import cached_path, is_known, pin, set_aside
+from pointrend.devices import available_device
+from pointrend.spec import ModelSpec
+from pointrend.zoo.cache import cached_path, has_checksum, pin, set_aside
 from pointrend.zoo.convert import read_published
 from pointrend.zoo.download import Progress, fetch
 from pointrend.zoo.engines import Engine, Precision, with_engine
 from pointrend.zoo.manifest import PUBLISHED, Published
-from pointrend.zoo.modelfile import Model, ModelFileError, is_model_file, model_of, read_model, read_spec
+from pointrend.zoo.model import Model
+from pointrend.zoo.modelfile import ModelFileError, is_model_file, read_model, read_spec
 from pointrend.zoo.reading import CheckpointFileError
-from pointrend.zoo.spec import ModelSpec
 
 SUFFIX = ".safetensors"
 CHECKPOINT_SUFFIXES = frozenset({".pth", ".pt", ".pkl"})
-"""Of the files that mmsegmentation and detectron2 write."""
+"""Suffixes of files that mmsegmentation and detectron2 write."""
 
 
 class UnknownModelError(ModelFileError):
@@ -32,7 +34,7 @@ class UnknownModelError(ModelFileError):
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """What is known of a model without loading it."""
+    """A row of the list of models."""
 
     name: str
     task: str
@@ -52,9 +54,9 @@ def load_model(
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
     engine: Engine = "torch",
-    precision: Precision = "f32",
+    precision: Precision = "float32",
 ) -> Model:
-    """A model by its name (see `list_models`), or from a file.
+    """Load a model by its name (see `list_models`) or from a file.
 
     A published name is downloaded when it is first used. A path may be a `.safetensors` file of ours, or a published
     checkpoint as it was downloaded (`.pth`, `.pkl`), which is recognised by its tensors.
@@ -62,30 +64,30 @@ def load_model(
     Args:
         name_or_path: a `Path`, and a string that ends in `.safetensors` or names an existing file, is a path.
         device: where the network is put: "cpu", "cuda", "cuda:1", "mps".
-        progress: told how far a download is, see `pointrend.zoo.download.fetch`; None draws a bar on a terminal.
-        engine, precision: what computes the dense part, see `pointrend.zoo.engines.with_engine`.
+        progress: called during a download, see `pointrend.zoo.download.Progress`; None draws a bar on a terminal.
+        engine, precision: what computes the encoder, see `pointrend.zoo.engines.with_engine`.
 
     Raises:
         EngineError: the engine is not installed, or not for this device.
         UnknownModelError: no such name; the nearest ones are named.
-        ModelFileError: the file is missing, damaged, no model, or of a newer format; or a download failed.
-        ValueError: the device does not exist here.
+        ModelFileError: the file is missing, damaged, not a model, or of a newer format; or a download failed.
+        PointRendError: the device does not exist here.
     """
     return with_engine(_loaded(name_or_path, available_device(device), progress), engine, precision=precision)
 
 
-def _loaded(name_or_path: str | Path, place: torch.device, progress: Progress | None) -> Model:
+def _loaded(name_or_path: str | Path, device: torch.device, progress: Progress | None) -> Model:
     bundled = _bundled()
     if isinstance(name_or_path, str) and name_or_path in bundled:
         with resources.as_file(bundled[name_or_path]) as path:
-            return read_model(path, device=place)
+            return read_model(path, device=device)
     if isinstance(name_or_path, str) and name_or_path in PUBLISHED:
-        return _placed(_fetched(PUBLISHED[name_or_path], progress), place)
+        return _fetched(PUBLISHED[name_or_path], progress).to(device)
     path = Path(name_or_path)
     if isinstance(name_or_path, Path) or path.suffix in {SUFFIX, *CHECKPOINT_SUFFIXES} or path.is_file():
         if path.is_file() and is_foreign(path):
-            return _placed(read_published(path), place)
-        return read_model(path, device=place)
+            return read_published(path).to(device)
+        return read_model(path, device=device)
     names = [*bundled, *PUBLISHED]
     near = difflib.get_close_matches(str(name_or_path), names, n=3, cutoff=0.4) or sorted(names)
     raise UnknownModelError(
@@ -95,12 +97,12 @@ def _loaded(name_or_path: str | Path, place: torch.device, progress: Progress | 
 
 
 def _fetched(published: Published, progress: Progress | None) -> Model:
-    """A published model; a file whose hash nobody states is pinned once it has turned out to be one."""
+    """Download and read a published model; a file without a published hash is pinned once it was read."""
     path = fetch(published, progress=progress)
     try:
         model = read_published(path, published)
     except CheckpointFileError as error:
-        if is_known(published):
+        if has_checksum(published):
             raise
         separator = "\n" if error.many_lines else "; "
         raise type(error)(f"{error}{separator}{set_aside(path, path)}") from error
@@ -109,49 +111,32 @@ def _fetched(published: Published, progress: Progress | None) -> Model:
 
 
 def is_foreign(path: Path) -> bool:
-    """Whether a file is a checkpoint of another toolbox, and no model file of ours, whatever they are called."""
+    """Return whether a file is a checkpoint of another toolbox, judged by its content, not its name."""
     try:
         return not is_model_file(path)
     except ModelFileError:
-        return path.suffix != SUFFIX  # a damaged file of this suffix was ours, as far as anyone can tell
-
-
-def _placed(model: Model, device: torch.device) -> Model:
-    return model_of(model.network.eval().to(device), model.spec)
+        return path.suffix != SUFFIX  # a damaged file of this suffix was probably ours
 
 
 def list_models() -> list[ModelEntry]:
-    """All models that `load_model` knows by name: bundled ones, then published ones. Weights are not read."""
-    bundled = [_bundled_entry(name, file) for name, file in sorted(_bundled().items())]
-    return bundled + [_published_entry(published) for published in PUBLISHED.values()]
+    """List all models that `load_model` knows by name, bundled ones first, without reading weights."""
+    entries = []
+    for name, file in sorted(_bundled().items()):
+        with resources.as_file(file) as path:
+            entries.append(_entry(name, read_spec(path), path.stat().st_size, "bundled"))
+    for name, published in PUBLISHED.items():
+        path = cached_path(published)
+        if path.is_file():
+            entries.append(_entry(name, published.spec, path.stat().st_size, "cached"))
+        else:
+            size = published.size_bytes or published.weight_bytes
+            entries.append(_entry(name, published.spec, size, "download"))
+    return entries
 
 
-def available_device(device: torch.device | str) -> torch.device:
-    """The device, after trying that something can be put there.
-
-    Raises:
-        ValueError: it is not the name of a device, or this machine or this PyTorch has none.
-    """
-    try:
-        found = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"{device!r} is not a device; expected {_examples()}") from error
-    try:
-        if found.type == "meta":  # holds no values
-            raise NotImplementedError
-        torch.zeros(1, device=found).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"the device {str(found)!r} is not available here; expected {_examples()}") from error
-    return found
-
-
-def _examples() -> str:
-    names = ["cpu"]
-    if torch.cuda.is_available():
-        names += [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-    if torch.backends.mps.is_available():
-        names.append("mps")
-    return " or ".join(names)
+def _entry(name: str, spec: ModelSpec, size: int, source: Literal["bundled", "cached", "download"]) -> ModelEntry:
+    fields = spec.model_dump(include={"task", "data", "licence", "scores"})
+    return ModelEntry(name=name, size_bytes=size, source=source, **fields)
 
 
 def _weights() -> Traversable:
@@ -159,31 +144,5 @@ def _weights() -> Traversable:
 
 
 def _bundled() -> dict[str, Traversable]:
-    folder = _weights()
-    if not folder.is_dir():
-        return {}
-    return {file.name.removesuffix(SUFFIX): file for file in folder.iterdir() if file.name.endswith(SUFFIX)}
-
-
-def _bundled_entry(name: str, file: Traversable) -> ModelEntry:
-    with resources.as_file(file) as path:
-        return _entry(name, read_spec(path), path.stat().st_size, "bundled")
-
-
-def _published_entry(published: Published) -> ModelEntry:
-    path = cached_path(published)
-    if path.is_file():
-        return _entry(published.name, published.spec, path.stat().st_size, "cached")
-    return _entry(published.name, published.spec, published.size_bytes or published.weight_bytes, "download")
-
-
-def _entry(name: str, spec: ModelSpec, size: int, source: Literal["bundled", "cached", "download"]) -> ModelEntry:
-    return ModelEntry(
-        name=name,
-        task=spec.task,
-        data=spec.data,
-        licence=spec.licence,
-        size_bytes=size,
-        scores=spec.scores,
-        source=source,
-    )
+    files = _weights().iterdir() if _weights().is_dir() else ()
+    return {file.name.removesuffix(SUFFIX): file for file in files if file.name.endswith(SUFFIX)}

@@ -1,18 +1,19 @@
-"""The models that others have published, as `manifest.json` names them."""
+"""The models that others have published, read from `manifest.json`."""
 
 from __future__ import annotations
 
 import json
 from importlib import resources
 from pathlib import PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from pointrend.data.classes import ADE20K, CITYSCAPES, ClassInfo
-from pointrend.data.instance_classes import CITYSCAPES_THINGS, COCO
-from pointrend.zoo.spec import InputSpec, ModelSpec, Strict, parse_spec
+from pointrend.data.classes import ADE20K, CITYSCAPES, CITYSCAPES_THINGS, COCO, ClassInfo
+from pointrend.spec import ModelSpec
+from pointrend.strict import Strict
+from pointrend.zoo.modelfile import parse_spec
 
 CLASSES: dict[str, tuple[ClassInfo, ...]] = {
     "cityscapes": CITYSCAPES,
@@ -20,11 +21,11 @@ CLASSES: dict[str, tuple[ClassInfo, ...]] = {
     "coco": COCO,
     "cityscapes-instances": CITYSCAPES_THINGS,
 }
-"""By dataset layout. What a published model's logits mean, in their order."""
+"""By the layout of the data set, in the order of a published model's logits."""
 
 
 class Published(Strict):
-    """A published checkpoint: what it is, where it lies, and how a copy of it is recognised."""
+    """A published checkpoint: its model, its address, and how a copy of it is recognised."""
 
     spec: ModelSpec
     source: Literal["mmsegmentation", "detectron2"]
@@ -38,7 +39,7 @@ class Published(Strict):
 
     @property
     def name(self) -> str:
-        """What `load_model` knows it by."""
+        """The name that `load_model` takes."""
         return self.spec.name
 
     @property
@@ -47,51 +48,15 @@ class Published(Strict):
         return PurePosixPath(urlsplit(self.url).path).name
 
 
-class _Entry(Strict):
-    """One model in `manifest.json`: its classes stand there by the name of the dataset layout."""
-
-    name: str
-    source: Literal["mmsegmentation", "detectron2"]
-    url: str
-    sha256: str | None
-    size_bytes: int | None
-    weight_bytes: int
-    task: Literal["semantic", "instance"] = "semantic"
-    layout: str
-    data: str
-    licence: str
-    scores: dict[str, float]
-    architecture: dict[str, object]
-    input: InputSpec
-    test: dict[str, object]
-
-    def published(self) -> Published:
-        spec = {
-            "task": self.task,
-            "name": self.name,
-            "architecture": self.architecture,
-            "classes": CLASSES[self.layout],
-            "input": self.input,
-            "test": self.test,
-            "layout": self.layout,
-            "data": self.data,
-            "licence": self.licence,
-            "scores": self.scores,
-        }
-        return Published(
-            spec=parse_spec(spec),
-            source=self.source,
-            url=self.url,
-            sha256=self.sha256,
-            size_bytes=self.size_bytes,
-            weight_bytes=self.weight_bytes,
-        )
+def _published(entry: dict[str, Any]) -> Published:
+    """Return an entry of the manifest, where the keys of `Published` stand beside those of its spec."""
+    own = {name: entry.pop(name) for name in Published.model_fields if name != "spec"}
+    return Published(spec=parse_spec({**entry, "classes": CLASSES[entry["layout"]]}), **own)
 
 
 def _read() -> dict[str, Published]:
     text = (resources.files("pointrend.zoo") / "manifest.json").read_text(encoding="utf-8")
-    models = [_Entry.model_validate(fields).published() for fields in json.loads(text)]
-    return {model.name: model for model in models}
+    return {model.name: model for model in map(_published, json.loads(text))}
 
 
 PUBLISHED = _read()

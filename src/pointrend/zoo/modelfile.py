@@ -4,106 +4,76 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import overload
 
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
+from pointrend.errors import PointRendError
 from pointrend.files import write_atomically
-from pointrend.models import InstancePointRend, SemanticPointRend, instance_pointrend, semantic_pointrend
-from pointrend.zoo.spec import (
-    FORMAT_VERSION,
-    Architecture,
-    InstanceArchitecture,
-    InstanceSpec,
-    ModelSpec,
-    SemanticSpec,
-    parse_spec,
-)
+from pointrend.spec import FORMAT_VERSION, ModelSpec
+from pointrend.strict import first_problem
+from pointrend.tasks import TASKS
+from pointrend.zoo.formats import upgraded
+from pointrend.zoo.model import Model
 
 METADATA_KEY = "pointrend"
 
 
-class ModelFileError(ValueError):
-    """A model file that cannot be used; the message is one line."""
+class ModelFileError(PointRendError):
+    """A model file cannot be used."""
 
 
-def shown(text: str, *, length: int = 100) -> str:
-    """What a file says, as it may be printed: not too much of it, and nothing that a terminal would obey."""
+def printable(text: str, *, length: int = 100) -> str:
+    """Truncate untrusted text and escape control characters for a terminal."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:length])
 
 
-@dataclass(frozen=True)
-class SemanticModel:
-    """A semantic network, in evaluation mode, with what is needed to use it."""
-
-    network: SemanticPointRend
-    spec: SemanticSpec
+def network_of(spec: ModelSpec) -> nn.Module:
+    """Build the network that a spec describes, with new weights."""
+    return TASKS[spec.task].network(spec.num_logits, spec.architecture)
 
 
-@dataclass(frozen=True)
-class InstanceModel:
-    """An instance network, in evaluation mode, with what is needed to use it."""
+def parse_spec(fields: Mapping[str, object]) -> ModelSpec:
+    """Return the spec in the fields of a header.
 
-    network: InstancePointRend
-    spec: InstanceSpec
-
-
-Model = SemanticModel | InstanceModel
-"""What `load_model` gives."""
-
-
-@overload
-def build(spec: SemanticSpec) -> SemanticPointRend: ...
-@overload
-def build(spec: InstanceSpec) -> InstancePointRend: ...
-def build(spec: ModelSpec) -> SemanticPointRend | InstancePointRend:
-    """The network that `spec` describes, with new weights."""
-    return network_of(spec.architecture)
+    Raises:
+        ValidationError: from pydantic, if a field is wrong.
+        PointRendError: there is no such task.
+    """
+    task = fields.get("task", "semantic")
+    if task not in TASKS:
+        raise PointRendError(f"task: expected one of {', '.join(TASKS)}, got {task!r}")
+    return TASKS[str(task)].spec.model_validate(fields)
 
 
-def network_of(architecture: Architecture) -> SemanticPointRend | InstancePointRend:
-    """The network of these numbers, with new weights."""
-    if isinstance(architecture, InstanceArchitecture):
-        return instance_pointrend(**architecture.model_dump())
-    return semantic_pointrend(**architecture.model_dump())
-
-
-def model_of(network: SemanticPointRend | InstancePointRend, spec: ModelSpec) -> Model:
-    """The two together, which must be of one task."""
-    if isinstance(spec, InstanceSpec):
-        assert isinstance(network, InstancePointRend)
-        return InstanceModel(network, spec)
-    assert isinstance(network, SemanticPointRend)
-    return SemanticModel(network, spec)
+def expected_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the network's parameters and buffers by their names; nothing is allocated."""
+    return _shapes(spec.task, spec.num_logits, spec.architecture)
 
 
 @cache
-def expected_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
-    """The shapes of the network's parameters and buffers by their names; nothing is allocated."""
+def _shapes(task: str, num_logits: int, architecture: object) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
-        network = network_of(architecture)
+        network = TASKS[task].network(num_logits, architecture)
     return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
 
 
-def save_model(path: Path, state: Mapping[str, Tensor], spec: ModelSpec, *, dtype: torch.dtype | None = None) -> None:
-    """Write weights and `spec` to a self-contained file, atomically.
+def save_model(model: Model, path: str | Path, *, dtype: torch.dtype | None = None) -> None:
+    """Write a model to a self-contained file, atomically.
 
     Args:
+        model: its weights, and its spec for the header.
         path: ends in `.safetensors`.
-        state: the network's `state_dict()`.
-        spec: goes into the header.
         dtype: stores floating tensors but vectors in this type (float16 halves the file); None keeps them.
     """
-    tensors = {key: _stored(value, dtype) for key, value in state.items()}
-    metadata = {METADATA_KEY: spec.model_dump_json(), "format": "pt"}
-    write_atomically(path, save(tensors, metadata=metadata))
+    tensors = {key: _stored(value, dtype) for key, value in model.network.state_dict().items()}
+    metadata = {METADATA_KEY: model.spec.model_dump_json(), "format": "pt"}
+    write_atomically(Path(path), save(tensors, metadata=metadata))
 
 
 def _stored(value: Tensor, dtype: torch.dtype | None) -> Tensor:
@@ -114,40 +84,39 @@ def _stored(value: Tensor, dtype: torch.dtype | None) -> Tensor:
 
 
 def is_model_file(path: Path) -> bool:
-    """Whether a safetensors file says that it is ours, in whatever state it is.
+    """Return whether a safetensors file has our header, valid or not.
 
     Raises:
-        ModelFileError: no safetensors file, or damaged.
+        ModelFileError: it is not a safetensors file, or is damaged.
     """
     return METADATA_KEY in _read(path, weights=False)[0]
 
 
 def read_spec(path: Path) -> ModelSpec:
-    """The spec in a file's header; the weights are not read."""
-    metadata, _ = _read(path, weights=False)
-    return _parse_spec(path, metadata)
+    """Return the spec in a file's header, without reading the weights."""
+    return _spec_in(path, _read(path, weights=False)[0])
 
 
 def read_model(path: Path, *, device: torch.device | str = "cpu") -> Model:
-    """The model in a file that `save_model` wrote.
+    """Read the model in a file that `save_model` wrote.
 
     Raises:
-        ModelFileError: not such a file, of a newer format, or its weights do not fit what it says of itself.
+        ModelFileError: it is not such a file, or of a newer format, or its weights do not fit its spec.
     """
     metadata, tensors = _read(path, weights=True)
-    spec = _parse_spec(path, metadata)
+    spec = _spec_in(path, metadata)
     try:
-        expected = expected_shapes(spec.architecture)
+        expected = expected_shapes(spec)
     except ValueError as error:
-        raise ModelFileError(f"{path}: {shown(str(error), length=300)}") from error
+        raise ModelFileError(f"{path}: {printable(str(error), length=300)}") from error
     found = {key: tuple(value.shape) for key, value in tensors.items()}
     if expected != found:
         raise ModelFileError(
             f"{path}: the weights do not fit the architecture it names: {_difference(expected, found)}"
         )
-    network = network_of(spec.architecture)  # which takes memory, but no more than the file has
+    network = network_of(spec)  # which takes memory, but no more than the file has
     network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
-    return model_of(network.eval().to(device), spec)
+    return Model(network, spec).eval().to(device)
 
 
 def _read(path: Path, *, weights: bool) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -158,10 +127,12 @@ def _read(path: Path, *, weights: bool) -> tuple[dict[str, str], dict[str, Tenso
             metadata = file.metadata() or {}
             return metadata, {key: file.get_tensor(key) for key in file.keys()} if weights else {}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise ModelFileError(f"{path}: not a safetensors file, or damaged ({shown(str(error), length=300)})") from error
+        raise ModelFileError(
+            f"{path}: not a safetensors file, or damaged ({printable(str(error), length=300)})"
+        ) from error
 
 
-def _parse_spec(path: Path, metadata: Mapping[str, str]) -> ModelSpec:
+def _spec_in(path: Path, metadata: Mapping[str, str]) -> ModelSpec:
     if METADATA_KEY not in metadata:
         raise ModelFileError(
             f"{path}: a safetensors file, but not a pointrend model: its header has no {METADATA_KEY!r}"
@@ -173,26 +144,24 @@ def _parse_spec(path: Path, metadata: Mapping[str, str]) -> ModelSpec:
             raise ModelFileError(
                 f"{path}: model format {version}, this pointrend reads up to {FORMAT_VERSION}: upgrade pointrend"
             )
-        return parse_spec(fields)
+        return parse_spec(upgraded(fields) if version == 1 else fields)
     except ModelFileError:
         raise
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = shown(".".join(map(str, first["loc"])))
-        raise ModelFileError(
-            f"{path}: its description is wrong at {where or 'the top'}: {shown(first['msg'], length=300)}"
-        ) from error
     except (KeyError, TypeError, RecursionError, ValueError) as error:
-        raise ModelFileError(f"{path}: its description cannot be read ({shown(repr(error))})") from error
+        reason = f"cannot be read ({error!r})"
+        if isinstance(error, ValidationError):
+            reason = f"is wrong at {first_problem(error)}"
+        elif isinstance(error, PointRendError):
+            reason = f"is wrong at {error}"
+        raise ModelFileError(f"{path}: its spec {printable(reason, length=300)}") from error
 
 
 def _difference(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str:
-    lines = [f"{shown(k)} missing" for k in expected.keys() - found.keys()]
-    lines += [f"{shown(k)} unexpected" for k in found.keys() - expected.keys()]
-    lines += [
-        f"{shown(k)} is {found[k]}, not {expected[k]}"
-        for k in expected.keys() & found.keys()
-        if expected[k] != found[k]
-    ]
+    lines = [f"{printable(name)} missing" for name in expected.keys() - found.keys()]
+    for name, shape in found.items():
+        if name not in expected:
+            lines.append(f"{printable(name)} unexpected")
+        elif shape != expected[name]:
+            lines.append(f"{printable(name)} is {shape}, not {expected[name]}")
     more = f" and {len(lines) - 3} more" if len(lines) > 3 else ""
     return "; ".join(sorted(lines)[:3]) + more

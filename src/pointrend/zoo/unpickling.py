@@ -1,37 +1,33 @@
-"""Pickles opened without running anything that they ask for.
+"""Read pickles without running anything that they ask for.
 
-A pickle is a program: it names functions and calls them. Here every name that checkpoints are known to use leads to a
-stand-in of ours, which checks what it is given and keeps it, and every other name is refused. What a stand-in makes is
-bounded by the size of the file, so that a small file cannot fill the memory.
+A pickle is a program: it names functions and calls them. Names that checkpoints use are replaced by stand-ins, which
+check their arguments, and every other name is refused. The size of the file bounds memory and time.
 """
 
 from __future__ import annotations
 
-import io
 import math
 import pickle
+import struct
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sized
 from datetime import date, datetime, time, timedelta, timezone
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
-from pointrend.zoo.scanning import RefusedError, scan
+MAX_DEPTH = 100
+"""Maximum nesting of tuples in a key of a dict or a member of a set."""
+MAX_DIMENSIONS = 32
 
 
-class Fixed:
-    """Is shared by all files, so that none may change it."""
-
-    __slots__ = ()
-
-    def __setstate__(self, state: object) -> None:
-        raise RefusedError("a change of what names refer to")
+class RefusedError(ValueError):
+    """A pickle asks for something that no checkpoint needs; the message names it."""
 
 
-class Function(Fixed):
-    """A function that a pickle may call; other than on a function itself, no attributes can be set."""
+class Function:
+    """Wraps a function that a pickle may call, so that the pickle cannot set its attributes."""
 
     __slots__ = ("_call",)
 
@@ -41,136 +37,152 @@ class Function(Fixed):
     def __call__(self, *arguments: Any) -> Any:
         return self._call(*arguments)
 
+    def __setstate__(self, state: object) -> None:
+        raise RefusedError("a change of what names refer to")
+
 
 class Ignored:
-    """In the place of an object of metadata whose class is of no use here."""
+    """Replaces an object of metadata, and drops its content."""
 
     def __new__(cls, *_: object) -> Ignored:
         return super().__new__(cls)
-
-    def __init__(self, *_: object) -> None:
-        pass
 
     def __setstate__(self, state: object) -> None:
         pass
 
 
 class DType:
-    """In the place of a `numpy.dtype`: of numbers only."""
+    """Replaces `numpy.dtype`; only types of numbers are allowed."""
 
     def __init__(self, code: object, *_: object) -> None:
         code = code.decode("ascii", "replace") if isinstance(code, bytes) else code
-        self.value = _number_type(code)
+        if not isinstance(code, str) or len(code) > MAX_DIMENSIONS:
+            raise RefusedError("numpy.dtype without a name")
+        try:
+            self.value = np.dtype(code)
+        except (TypeError, ValueError) as error:
+            raise RefusedError(f"numpy.dtype({code!r})") from error
+        if self.value.kind not in "biuf":
+            raise RefusedError(f"a numpy array of type {str(self.value)!r} (only numbers are read)")
 
     def __setstate__(self, state: object) -> None:
         order = state[1] if isinstance(state, tuple) and len(state) > 1 else None
-        if order in (">", b">"):
-            self.value = self.value.newbyteorder(">")
-        elif order in ("<", b"<"):
-            self.value = self.value.newbyteorder("<")
+        if order in ("<", b"<", ">", b">"):
+            self.value = self.value.newbyteorder("<" if order in ("<", b"<") else ">")
 
 
 class Array:
-    """In the place of a `numpy.ndarray`: its bytes, seen as what they are said to be."""
+    """Replaces `numpy.ndarray`: keeps its bytes and their description, without a copy until `value` is read."""
 
     def __init__(self, *_: object) -> None:
-        self.value = np.zeros(0, np.float32)
+        # As in numpy's `_reconstruct`, the content follows as a state.
+        self.__setstate__((1, (0,), DType("f4"), False, b""))
 
     def __setstate__(self, state: object) -> None:
+        """Keep bytes and their description, after checking that the description fits them."""
         if not isinstance(state, tuple) or len(state) != 5:
             raise RefusedError("an array whose description cannot be read")
         _, shape, dtype, fortran, raw = state
-        self.value = _view(raw, dtype, shape, order="F" if fortran else "C")
+        sizes = shape if isinstance(shape, tuple) else (shape,)
+        if not isinstance(dtype, DType) or not isinstance(raw, (str, bytes, bytearray)):
+            raise RefusedError("an array that does not hold numbers")
+        if len(sizes) > MAX_DIMENSIONS or not all(type(size) is int and 0 <= size < 2**40 for size in sizes):
+            raise RefusedError("an array of an invalid shape")
+        if math.prod(sizes) * dtype.value.itemsize != len(raw):
+            raise ValueError(f"an array of shape {sizes} is stored in {len(raw)} bytes")
+        self._content = raw, dtype.value, sizes, bool(fortran)
 
-
-def array_shell(*_: object) -> Array:
-    """In the place of numpy's `_reconstruct`; the content follows."""
-    return Array()
+    @property
+    def value(self) -> np.ndarray:
+        """The array; it shares memory with the bytes where Python 3 wrote them."""
+        raw, dtype, shape, fortran = self._content
+        raw = raw.encode("latin1") if isinstance(raw, str) else raw  # Python 2 wrote bytes as text
+        return np.asarray(np.frombuffer(raw, dtype).reshape(shape, order="F" if fortran else "C"))
 
 
 def array_of_buffer(raw: object, dtype: object, shape: object, order: object = "C", *_: object) -> Array:
-    """In the place of numpy's `_frombuffer`, by which pickles of protocol 5 store arrays."""
-    made = Array()
-    made.value = _view(raw, dtype, shape, order="F" if order == "F" else "C")
-    return made
+    """Replaces numpy's `_frombuffer`, which pickles of protocol 5 call for arrays."""
+    array = Array()
+    array.__setstate__((1, shape, dtype, order == "F", raw))
+    return array
 
 
-def scalar(dtype: object, raw: object = None) -> np.generic:
-    """In the place of numpy's `scalar`."""
-    value = _view(raw, dtype, ()).reshape(())[()]
-    assert isinstance(value, np.generic)
-    return value
+def scalar(dtype: object, raw: object = None) -> Any:
+    """Replaces numpy's `scalar`."""
+    return array_of_buffer(raw, dtype, ()).value[()]
 
 
 def history_method(owner: object, name: object = None, *_: object) -> Ignored:
-    """In the place of `getattr`, which mmengine's training logs use to name their own methods."""
+    """Replaces `getattr`, which mmengine's training logs use to name their methods."""
     if owner is not Ignored or not isinstance(name, str):
         raise RefusedError("builtins.getattr")
     return Ignored()
 
 
-def _number_type(code: object) -> np.dtype[Any]:
-    if not isinstance(code, str):
-        raise RefusedError("numpy.dtype of something that is no name")
-    try:
-        dtype = np.dtype(code)
-    except (TypeError, ValueError) as error:
-        raise RefusedError(f"numpy.dtype({code[:40]!r})") from error
-    if dtype.kind not in "biuf":
-        raise RefusedError(f"a numpy array of type {str(dtype)[:40]!r} (only numbers are read)")
-    return dtype
-
-
-def _view(raw: object, dtype: object, shape: object, *, order: Any = "C") -> np.ndarray:
-    if isinstance(raw, str):  # Python 2's bytes
-        raw = raw.encode("latin1")
-    sizes = shape if isinstance(shape, tuple) else (shape,)
-    if not isinstance(dtype, DType) or not isinstance(raw, (bytes, bytearray)):
-        raise RefusedError("an array of something else than numbers")
-    if not all(type(size) is int and 0 <= size < 2**40 for size in sizes):
-        raise RefusedError("an array whose shape is no shape")
-    if math.prod(sizes) * dtype.value.itemsize != len(raw):
-        raise ValueError(f"an array of shape {sizes} is stored in {len(raw)} bytes")
-    return np.frombuffer(raw, dtype.value).reshape(sizes, order=order)
-
-
-# What may be in a checkpoint beside tensors. numpy 1 says numpy.core where numpy 2 says numpy._core.
+# Used for objects beside tensors. numpy.core is the name in numpy 1, numpy._core in numpy 2.
 STAND_INS: dict[str, Callable[..., Any]] = {
     "numpy.ndarray": Array,
     "numpy.dtype": DType,
-    **{f"numpy.{core}.multiarray._reconstruct": array_shell for core in ("core", "_core")},
+    **{f"numpy.{core}.multiarray._reconstruct": Array for core in ("core", "_core")},
     **{f"numpy.{core}.multiarray.scalar": scalar for core in ("core", "_core")},
     **{f"numpy.{core}.numeric._frombuffer": array_of_buffer for core in ("core", "_core")},
 }
 
-# Metadata of training toolboxes: when and how, by plain values, and a log.
+# Used by training toolboxes for metadata: times, paths and a log.
 METADATA: dict[str, Callable[..., Any]] = {
-    "datetime.datetime": datetime,
-    "datetime.date": date,
-    "datetime.time": time,
-    "datetime.timedelta": timedelta,
-    "datetime.timezone": timezone,
-    "pathlib.PosixPath": Ignored,
-    "pathlib.WindowsPath": Ignored,
-    "pathlib.PurePosixPath": Ignored,
+    **{f"datetime.{kind.__name__}": kind for kind in (datetime, date, time, timedelta, timezone)},
+    **{f"pathlib.{kind}": Ignored for kind in ("PosixPath", "WindowsPath", "PurePosixPath")},
     "mmengine.logging.history_buffer.HistoryBuffer": Ignored,
     "builtins.getattr": history_method,
 }
 
 
-class RestrictedUnpickler(pickle.Unpickler):
-    """Knows the names it is given, dicts, lists, strings and numbers.
+def _guarded(code: bytes, guard: Any) -> Any:
+    """Return the handler of an opcode, with `guard` called before it."""
+    step: Any = pickle._Unpickler.dispatch[code[0]]
+    return lambda unpickler: (guard(unpickler), step(unpickler))
 
-    Args:
-        file: at the pickle's beginning.
-        limit: bytes of the whole file.
-        names: stand-ins by the full names that a pickle may use.
+
+def _load_bytearray(unpickler: RestrictedUnpickler) -> None:
+    """Read a bytearray; Python's own function allocates memory before it compares the length with the file."""
+    (length,) = struct.unpack("<Q", unpickler.read(8))
+    unpickler.stack.append(bytearray(unpickler.read(length)))
+
+
+_GUARDS: dict[bytes, Callable[[Any], None]] = {
+    # These opcodes hash objects,
+    pickle.DICT: lambda self: self.check_keys(self.stack[::2]),
+    pickle.SETITEM: lambda self: self.check_keys(self.stack[-2:-1]),
+    pickle.SETITEMS: lambda self: self.check_keys(self.stack[::2]),
+    pickle.ADDITEMS: lambda self: self.check_keys(self.stack),
+    pickle.FROZENSET: lambda self: self.check_keys(self.stack),
+    # and these copy arguments, or a state.
+    pickle.REDUCE: lambda self: self.count_parts(self.stack[-1]),
+    pickle.NEWOBJ: lambda self: self.count_parts(self.stack[-1]),
+    pickle.BUILD: lambda self: self.count_parts(self.stack[-1]),
+}
+
+
+class RestrictedUnpickler(pickle._Unpickler):
+    """Reads dicts, lists, sets, strings, numbers, and objects of the stand-ins `names`; `limit` is the file's size.
+
+    It derives from the unpickler in Python, because the one in C cannot check keys, and allocates what a file asks for.
     """
 
-    def __init__(self, file: BinaryIO, *, limit: int, names: Mapping[str, Callable[..., Any]]) -> None:
+    stack: list[Any]
+    read: Callable[[int], bytes]
+    dispatch: ClassVar[dict[int, Any]] = {
+        **pickle._Unpickler.dispatch,
+        **{code[0]: _guarded(code, guard) for code, guard in _GUARDS.items()},
+        pickle.BYTEARRAY8[0]: _load_bytearray,
+    }
+    # Checkpoints have neither calls with keywords nor persistent ids as text.
+    del dispatch[pickle.NEWOBJ_EX[0]], dispatch[pickle.PERSID[0]]
+
+    def __init__(self, file: BinaryIO, *, limit: int, names: Mapping[str, Any]) -> None:
         super().__init__(file, encoding="latin1")
         self._left = 4 * limit + 4096
-        self._names = {
+        self._names: dict[str, Any] = {
             "collections.OrderedDict": self._ordered_dict,
             "builtins.set": self._set,
             "_codecs.encode": self._encode,
@@ -178,141 +190,116 @@ class RestrictedUnpickler(pickle.Unpickler):
         }
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
-        """The stand-in for a name; nothing is imported."""
-        # Pickles up to protocol 2 use Python 2's names, "__builtin__" or "commands" for two.
-        module, name = NAME_MAPPING.get(
-            (module_name, global_name), (IMPORT_MAPPING.get(module_name, module_name), global_name)
-        )
-        full = f"{module}.{name}"
+        """Return the stand-in for a name; nothing is imported."""
+        # Pickles up to protocol 2 use Python 2's names, "__builtin__" for one.
+        renamed = IMPORT_MAPPING.get(module_name, module_name), global_name
+        full = ".".join(NAME_MAPPING.get((module_name, global_name), renamed))
         if full not in self._names:
             raise RefusedError(full[:100])
-        found: Any = self._names[full]
-        # Classes stay classes, from which pickles make objects; theirs and those of Python take no state.
-        return found if isinstance(found, type | Fixed) else Function(found)
+        found = self._names[full]
+        # A pickle cannot set the state of a class or a number, so these need no wrapper.
+        return found if isinstance(found, type | int) else Function(found)
 
-    def persistent_load(self, pid: Any) -> Any:
-        """Objects outside of the pickle: there are none."""
-        raise RefusedError("an object outside of the file (a persistent id)")
+    def spend(self, count: int) -> None:
+        """Count objects that are copied or hashed.
 
-    def _spend(self, count: int) -> None:
+        Raises:
+            RefusedError: the file is too small to hold so many.
+        """
         self._left -= count + 1
         if self._left < 0:
-            raise RefusedError("more memory than the file has bytes")
+            raise RefusedError("more memory or time than the size of the file explains")
+
+    def count_parts(self, value: object) -> None:
+        """Count the parts of arguments, or of a state, which may be two dicts."""
+        for part in (value, *value) if isinstance(value, tuple) and len(value) == 2 else (value,):
+            self.spend(len(part) if isinstance(part, Sized) else 0)
+
+    def check_keys(self, keys: Iterable[object]) -> None:
+        """Raise a RefusedError if hashing would take too long, or so many nested calls that the interpreter crashes."""
+        level = list(keys)
+        for _ in range(MAX_DEPTH):
+            tuples = [item for item in level if isinstance(item, tuple)]
+            integers = sum(item.bit_length() // 512 for item in level if isinstance(item, int))
+            self.spend(len(level) + sum(map(len, tuples)) + integers)
+            level = [item for group in tuples for item in group]
+            if not level:
+                return
+        raise RefusedError(f"objects nested more than {MAX_DEPTH} deep")
 
     def _ordered_dict(self, items: Any = ()) -> Any:
-        self._spend(len(items))
-        return OrderedDict(items)
+        self.spend(len(items))
+        pairs = list(items.items() if isinstance(items, dict) else items)
+        self.check_keys(key for key, _ in pairs)
+        return OrderedDict(pairs)
 
     def _set(self, items: Any = ()) -> set[Any]:
-        self._spend(len(items))
+        self.check_keys(items)
         return set(items)
 
     def _encode(self, text: object, encoding: object = "", *_: object) -> bytes:
         if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
             raise RefusedError(f"_codecs.encode by {str(encoding)[:40]!r} (only latin1 is harmless)")
-        self._spend(len(text))
+        self.spend(len(text))
         return text.encode("latin1")
 
 
-def load_plain(content: bytes) -> Any:
-    """The object in a pickle of dicts, lists, strings, numbers and numpy arrays, whose arrays are `Array`.
+class Stored:
+    """Replaces a storage or a tensor; a pickle cannot change it."""
 
-    Raises:
-        RefusedError: it asks for something else.
-        Exception: of many kinds, where it is damaged.
-    """
-    file = io.BytesIO(content)
-    scan(file)
-    if file.tell() != len(content):
-        raise ValueError(f"{len(content) - file.tell()} bytes too many")
-    file.seek(0)
-    return RestrictedUnpickler(file, limit=len(content), names=STAND_INS).load()
+    __slots__ = ()
 
 
-class Stored(Fixed):
-    """The place of a tensor's numbers: how many there are."""
-
-    __slots__ = ("numel",)
-
-    def __init__(self, numel: int) -> None:
-        self.numel = numel
-
-
-class StorageType(Fixed):
-    """In the place of `torch.FloatStorage` and others."""
-
-    __slots__ = ("itemsize",)
-
-    def __init__(self, itemsize: int) -> None:
-        self.itemsize = itemsize
+def _check_tensor(storage: object, offset: object, size: object, *_: object) -> Stored:
+    """Replaces torch's `_rebuild_tensor_v2`, which does not limit the number of dimensions."""
+    _check_size(size)
+    if not isinstance(storage, Stored):
+        raise RefusedError("torch._utils._rebuild_tensor_v2 without a storage")
+    return Stored()
 
 
-def _check_tensor(storage: object, offset: object, size: object, stride: object, *_: object) -> Ignored:
-    """In the place of torch's `_rebuild_tensor_v2`: whether the tensor lies inside of its storage."""
-    if not isinstance(storage, Stored) or not isinstance(size, tuple) or not isinstance(stride, tuple):
-        raise RefusedError("torch._utils._rebuild_tensor_v2 of something that is no tensor")
-    numbers = (offset, *size, *stride)
-    if not all(type(n) is int and 0 <= n < 2**40 for n in numbers) or len(size) != len(stride):
-        raise ValueError("a tensor whose shape is no shape")
-    assert isinstance(offset, int)
-    last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
-    if 0 not in size and (last >= storage.numel or math.prod(size) > storage.numel):
-        raise ValueError(f"a tensor of shape {size} does not lie in its storage of {storage.numel} numbers")
-    return Ignored()
+def _check_size(size: object = ()) -> tuple[object, ...]:
+    if not isinstance(size, tuple) or len(size) > MAX_DIMENSIONS:
+        raise RefusedError("a tensor of an invalid shape")
+    return size
 
 
-def _check_parameter(data: object, *_: object) -> object:
-    return data
-
-
-def _shape(sizes: Iterable[object] = ()) -> tuple[object, ...]:
-    return sizes if isinstance(sizes, tuple) else ()
-
-
-_ITEM_SIZES = {
-    **dict.fromkeys(("Double", "Long"), 8),
-    **dict.fromkeys(("Float", "Int"), 4),
-    **dict.fromkeys(("Half", "BFloat16", "Short"), 2),
-    **dict.fromkeys(("Byte", "Char", "Bool"), 1),
-}
+_STORAGES = {1: "Byte Char Bool", 2: "Half BFloat16 Short", 4: "Float Int", 8: "Double Long"}
 TORCH_NAMES: dict[str, Any] = {
-    **{f"torch.{name}Storage": StorageType(size) for name, size in _ITEM_SIZES.items()},
+    # A storage's type is replaced by the bytes of one of its numbers.
+    **{f"torch.{name}Storage": size for size, names in _STORAGES.items() for name in names.split()},
     "torch._utils._rebuild_tensor_v2": _check_tensor,
-    "torch._utils._rebuild_parameter": _check_parameter,
-    "torch.Size": _shape,
+    "torch._utils._rebuild_parameter": lambda data, *_: data,
+    "torch.Size": _check_size,
 }
 
 
 class TorchInspector(RestrictedUnpickler):
-    """Goes through the pickle of a PyTorch checkpoint before PyTorch does, and builds nothing.
+    """Checks the pickle of a PyTorch checkpoint before PyTorch reads it, and builds nothing.
 
-    `torch.load(weights_only=True)` runs no foreign code, but believes sizes, and some of what it may call makes much of
-    little.
-
-    Args:
-        file: at the pickle's beginning.
-        limit: bytes of the whole file.
-        records: the bytes that each storage has in the file, by its key; None where that is not known beforehand.
+    `torch.load(weights_only=True)` runs no foreign code, but lets a small file take much memory and time. `records` are
+    the bytes of each storage in the file, by its key; None if they are not known beforehand.
     """
 
     def __init__(self, file: BinaryIO, *, limit: int, records: Mapping[str, int] | None) -> None:
         super().__init__(file, limit=limit, names={**STAND_INS, **METADATA, **TORCH_NAMES})
-        self._limit = limit
+        self._unread = limit
         self._records = records
         self._storages: dict[str, int] = {}
 
     def persistent_load(self, pid: Any) -> Stored:
-        """The storage of a tensor, whose bytes must be in the file."""
-        if not isinstance(pid, tuple) or len(pid) not in (5, 6) or pid[0] != "storage":
+        """Return the storage of a tensor, after checking that the file has its bytes."""
+        if not isinstance(pid, tuple) or pid[0:1] != ("storage",) or pid[5:] not in ((), (None,)):
             raise RefusedError("an object outside of the file (a persistent id)")
-        _, kind, key, _, numel = pid[:5]
-        if not isinstance(kind, StorageType) or not isinstance(key, str) or type(numel) is not int or numel < 0:
+        _, itemsize, key, _, numel = pid[:5]
+        if type(itemsize) is not int or not isinstance(key, str) or type(numel) is not int or numel < 0:
             raise RefusedError("a storage of an unknown kind")
-        if len(pid) == 6 and pid[5] is not None:
-            raise RefusedError("a storage that is a view of another one")
-        size = numel * kind.itemsize
+        size = numel * itemsize
         if self._records is not None and self._records.get(key) != size:
-            raise ValueError(f"storage {key[:40]!r} is said to have {size} bytes, but has {self._records.get(key)}")
-        if self._storages.setdefault(key, size) != size or sum(self._storages.values()) > self._limit:
-            raise ValueError("its tensors are said to be larger than the file")
-        return Stored(numel)
+            raise ValueError(f"storage {key[:40]!r} should have {size} bytes, but has {self._records.get(key)}")
+        if key not in self._storages:
+            self._storages[key] = size
+            self._unread -= size
+        if self._storages[key] != size or self._unread < 0:
+            raise ValueError("its tensors would be larger than the file")
+        return Stored()

@@ -12,13 +12,14 @@ import pytest
 from PIL import Image
 
 import pointrend.explain
+import pointrend.zoo
 import pointrend.zoo.load
 from pointrend.cli import main
 from pointrend.cli.photos import find_photos, output_stems
 from pointrend.data.images import read_labels
 from pointrend.predict import SemanticPredictor
-from pointrend.results import OUTPUT_SUFFIXES
-from pointrend.zoo.modelfile import Model
+from pointrend.results import SemanticResult
+from pointrend.zoo import Model
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -41,7 +42,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 @pytest.fixture
 def predict(run: Run, color_model: Callable[..., Model], monkeypatch: pytest.MonkeyPatch) -> Run:
     """`pointrend predict` with a model that labels pixels by their brightest channel."""
-    monkeypatch.setattr(pointrend.zoo.load, "load_model", lambda name, **settings: color_model())
+    monkeypatch.setattr(pointrend.zoo, "load_model", lambda name, **settings: color_model())
     return lambda *arguments: run("predict", *arguments)
 
 
@@ -103,7 +104,7 @@ def test_bad_files_get_a_line_each_and_the_rest_is_done(predict: Run, photo: Pat
     assert len(lines(errors)) == 4
     for line, path in zip(lines(errors), bad, strict=True):
         assert line.startswith(f"pointrend: error: {path}: ")
-    assert names(out) == sorted(f"{s}{e}" for s in ("photo", "second") for e in OUTPUT_SUFFIXES)
+    assert names(out) == sorted(f"{s}{e}" for s in ("photo", "second") for e in SemanticResult.suffixes)
     assert lines(said)[-1] == f"2 of 6 done; the results are in {out}"
 
 
@@ -121,7 +122,7 @@ def test_json_is_all_that_stdout_gets(predict: Run, photo: Path, tmp_path: Path)
     failed, done = json.loads(said)
     assert failed == {"photo": str(tmp_path / "no.jpg"), "error": f"{tmp_path / 'no.jpg'}: no such file"}
     assert done["photo"] == done["image"] == str(photo)
-    assert done["files"] == [str(out / f"photo{suffix}") for suffix in OUTPUT_SUFFIXES]
+    assert done["files"] == [str(out / f"photo{suffix}") for suffix in SemanticResult.suffixes]
     assert all(Path(f).is_file() for f in done["files"])
     assert (done["height"], done["width"]) == (50, 70)
     assert len(lines(errors)) == 1
@@ -150,11 +151,11 @@ def test_photographs_of_one_name_get_results_of_their_own(predict: Run, tmp_path
 
 def test_stems_stay_apart_also_where_case_does_not_count() -> None:
     photos = [Path(p) for p in ("a.jpg", "A.png", "b/a-2.jpg", "c/a.jpg", "a_overlay.jpg", "a_overlay_overlay.jpg")]
-    stems = output_stems(photos, OUTPUT_SUFFIXES)
+    stems = output_stems(photos, SemanticResult.suffixes)
     assert stems[:2] == ["a", "A-2"]
-    files = [f"{stem}{suffix}".lower() for stem in stems for suffix in OUTPUT_SUFFIXES]
+    files = [f"{stem}{suffix}".lower() for stem in stems for suffix in SemanticResult.suffixes]
     assert len(files) == len(set(files))
-    assert output_stems([Path("x/one.jpg"), Path("x/two.jpg")], OUTPUT_SUFFIXES) == ["one", "two"]
+    assert output_stems([Path("x/one.jpg"), Path("x/two.jpg")], SemanticResult.suffixes) == ["one", "two"]
 
 
 def test_folders_and_patterns_are_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +185,7 @@ def test_a_name_that_is_not_utf_8(predict: Run, photo: Path, tmp_path: Path, opt
     out = tmp_path / "out"
     code, said, errors = predict(odd, "--out", out, *options)
     assert (code, errors) == (0, "")
-    written = [odd.stem + suffix for suffix in OUTPUT_SUFFIXES]
+    written = [odd.stem + suffix for suffix in SemanticResult.suffixes]
     assert set(written) <= set(names(out))
     if options == ["--json"]:
         assert json.loads(said)[0]["files"] == [str(out / name) for name in written]
@@ -199,7 +200,7 @@ def test_an_empty_folder_and_a_pattern_without_files_are_errors(predict: Run, ph
     code, said, errors = predict(tmp_path / "empty", tmp_path / "*.gif", photo, "--out", tmp_path / "out")
     assert code == 1
     empty, pattern = lines(errors)
-    assert empty.startswith(f"pointrend: error: {tmp_path / 'empty'}: there is no photograph in this folder")
+    assert empty.startswith(f"pointrend: error: {tmp_path / 'empty'}: no photos in this folder")
     assert pattern == f"pointrend: error: {tmp_path / '*.gif'}: no file matches this pattern"
     assert lines(said)[-1].startswith("1 of 3 done")
 
@@ -241,8 +242,8 @@ def test_explain_writes_a_picture_more(
     predict: Run, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    dense, runs = SemanticPredictor.dense, []
-    monkeypatch.setattr(SemanticPredictor, "dense", lambda self, pixels: runs.append(1) or dense(self, pixels))
+    encode, runs = SemanticPredictor.encode, []
+    monkeypatch.setattr(SemanticPredictor, "encode", lambda self, pixels: runs.append(1) or encode(self, pixels))
     code, said, _ = predict(photo, "--out", out, "--explain", "--steps", "1", "--json")
     assert code == 0
     assert len(runs) == 1
@@ -259,7 +260,7 @@ def test_explain_writes_a_picture_more(
         (["a.jpg", "--sise", "64"], "No such option: --sise"),
         (["a.jpg", "--size", "big"], "Invalid value for '--size'"),
         (["a.jpg", "--size", "8"], "size must be at least 32"),
-        (["a.jpg", "--points", "0"], "num_points must be at least 1"),
+        (["a.jpg", "--points", "0"], ": points must be at least 1"),
         (["a.jpg", "--steps", "99"], "steps must be 0 to 8"),
         (["a.jpg", "--adaptive"], "--adaptive is for instance models"),
         (["a.jpg", "--score", "0.5"], "--score is for instance models"),
@@ -318,7 +319,7 @@ def test_interruption_is_exit_130(predict: Run, photo: Path, tmp_path: Path, mon
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(SemanticPredictor, "dense", interrupt)
+    monkeypatch.setattr(SemanticPredictor, "encode", interrupt)
     code, _, errors = predict(photo, "--out", tmp_path / "out")
     assert (code, errors) == (130, "pointrend: error: interrupted\n")
     assert names(tmp_path / "out") == []
@@ -328,14 +329,14 @@ def test_what_torch_raises_for_one_photo_does_not_end_the_others(
     predict: Run, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = save_photo(tmp_path / "in" / "tiny.png", np.zeros((40, 40, 3), np.uint8))
-    dense = SemanticPredictor.dense
+    encode = SemanticPredictor.encode
 
     def sometimes(self: SemanticPredictor, pixels: np.ndarray) -> object:
         if pixels.shape[0] == 50:
             raise RuntimeError("out of luck\nand of lines")
-        return dense(self, pixels)
+        return encode(self, pixels)
 
-    monkeypatch.setattr(SemanticPredictor, "dense", sometimes)
+    monkeypatch.setattr(SemanticPredictor, "encode", sometimes)
     code, said, errors = predict(photo, other, "--out", tmp_path / "out")
     assert code == 1
     assert errors == f"pointrend: error: {photo}: out of luck and of lines\n"
@@ -360,7 +361,7 @@ def test_models_are_listed(run: Run, small_file: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     "statement",
     [
-        "import pointrend; assert 'Predictor' in dir(pointrend)",
+        "import pointrend; assert 'Model' in dir(pointrend)",
         "from pointrend.cli import main; main(['--help'])",
         "from pointrend.cli import main; main(['predict', '--help'])",
     ],
@@ -389,7 +390,8 @@ def test_public_names_are_found_when_asked_for() -> None:
 
     assert pointrend.SemanticPointRend is SemanticPointRend
     assert pointrend.semantic_pointrend is semantic_pointrend
-    assert pointrend.SemanticPredictor is SemanticPredictor
+    assert pointrend.SemanticResult is SemanticResult
+    assert pointrend.Model is Model
     for name in pointrend.__all__:
         assert getattr(pointrend, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

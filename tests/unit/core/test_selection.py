@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pointrend.core import most_uncertain_points, sample_points, training_points, uncertainty
+from pointrend.core import Sampling, most_uncertain_points, sample_points, training_points, uncertainty
 
 
 def edge(width: int = 32) -> torch.Tensor:
@@ -15,7 +15,7 @@ def edge(width: int = 32) -> torch.Tensor:
 
 @pytest.mark.parametrize("channels", [1, 4])
 def test_training_points_are_points_of_the_unit_square(channels: int) -> None:
-    points = training_points(torch.randn(2, channels, 7, 5), num_points=33)
+    points = training_points(torch.randn(2, channels, 7, 5), Sampling(33))
     assert points.shape == (2, 33, 2)
     assert points.dtype == torch.float32
     assert points.min() >= 0
@@ -24,7 +24,7 @@ def test_training_points_are_points_of_the_unit_square(channels: int) -> None:
 
 def test_important_points_crowd_at_the_boundary_and_the_rest_does_not() -> None:
     generator = torch.Generator().manual_seed(1)
-    points = training_points(edge(), num_points=400, oversample=10, importance=0.5, generator=generator)
+    points = training_points(edge(), Sampling(400, oversample=10, importance=0.5), generator=generator)
     distance = (points[0, :, 0] - 0.5).abs()
     # "zeros" padding makes the border uncertain too: take the rows and columns well inside.
     inside = ((points[0] > 0.05) & (points[0] < 0.95)).all(1)
@@ -39,11 +39,9 @@ def test_zero_padding_pulls_points_to_the_border_and_border_padding_does_not() -
     def share_at_border(padding: str) -> float:
         points = training_points(
             logits,
-            num_points=200,
-            oversample=8,
-            importance=1,
+            Sampling(200, oversample=8, importance=1),
             generator=torch.Generator().manual_seed(2),
-            padding=padding,  # type: ignore[arg-type]
+            padding=padding,
         )
         return ((points < 1 / 16) | (points > 15 / 16)).any(2).float().mean().item()
 
@@ -55,9 +53,7 @@ def test_the_measure_can_be_another_one() -> None:
     """Here the most certain points: all far from the boundary."""
     points = training_points(
         edge(),
-        num_points=50,
-        oversample=4,
-        importance=1,
+        Sampling(50, oversample=4, importance=1),
         generator=torch.Generator().manual_seed(3),
         padding="border",
         measure=lambda logits, dim: -uncertainty(logits, dim=dim),
@@ -66,14 +62,14 @@ def test_the_measure_can_be_another_one() -> None:
 
 
 def test_no_gradient_flows_through_the_choice() -> None:
-    assert not training_points(torch.randn(1, 3, 4, 4, requires_grad=True), num_points=4).requires_grad
+    assert not training_points(torch.randn(1, 3, 4, 4, requires_grad=True), Sampling(4)).requires_grad
 
 
 def test_half_precision_logits_and_autocast() -> None:
     logits = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)).bfloat16()
 
     def choose() -> torch.Tensor:
-        return training_points(logits, num_points=40, generator=torch.Generator().manual_seed(5))
+        return training_points(logits, Sampling(40), generator=torch.Generator().manual_seed(5))
 
     expected = choose()
     with torch.autocast("cpu", torch.bfloat16):
@@ -94,7 +90,7 @@ def test_half_precision_logits_and_autocast() -> None:
 )
 def test_numbers_out_of_range_are_refused(numbers: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"expected num_points >= 1, oversample >= 1 and importance in \[0, 1\]"):
-        training_points(torch.zeros(1, 1, 2, 2), **numbers)  # type: ignore[arg-type]
+        training_points(torch.zeros(1, 1, 2, 2), Sampling(**numbers))  # type: ignore[arg-type]
 
 
 def test_the_most_uncertain_pixels_and_their_centres() -> None:

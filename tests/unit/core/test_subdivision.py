@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pointrend.core import subdivide, subdivision_steps, uncertainty, write_points
+from pointrend.core import Subdivision, subdivide, subdivision_steps, uncertainty, write_points
 
 
 def disc(points: Tensor) -> Tensor:
@@ -22,9 +22,7 @@ def coarse_disc(size: int) -> Tensor:
 
 
 def test_every_step_doubles_the_grid() -> None:
-    steps = list(
-        subdivision_steps(torch.randn(2, 3, 5, 7), lambda p: torch.zeros(2, p.shape[1], 3), num_points=4, steps=3)
-    )
+    steps = list(subdivision_steps(torch.randn(2, 3, 5, 7), lambda p: torch.zeros(2, p.shape[1], 3), Subdivision(4, 3)))
     assert [tuple(s.logits.shape) for s in steps] == [(2, 3, 10, 14), (2, 3, 20, 28), (2, 3, 40, 56)]
     assert [tuple(s.uncertainty.shape) for s in steps] == [(2, 10, 14), (2, 20, 28), (2, 40, 56)]
     assert all(s.points.shape == (2, 4, 2) for s in steps)
@@ -32,14 +30,14 @@ def test_every_step_doubles_the_grid() -> None:
 
 def test_a_step_reports_the_uncertainty_before_it_predicts() -> None:
     coarse = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    (step,) = subdivision_steps(coarse, lambda p: torch.full((1, p.shape[1], 3), 9.0), num_points=5, steps=1)
+    (step,) = subdivision_steps(coarse, lambda p: torch.full((1, p.shape[1], 3), 9.0), Subdivision(5, 1))
     upsampled = F.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)
     assert torch.equal(step.uncertainty, uncertainty(upsampled, dim=1))
 
 
 def test_a_disc_from_a_coarse_grid_comes_out_as_if_rendered_densely() -> None:
     """The paper's claim: predictions near the boundary alone suffice. A quarter of the pixels is asked for here."""
-    rendered = subdivide(coarse_disc(16), disc, num_points=1024, steps=2)
+    rendered = subdivide(coarse_disc(16), disc, Subdivision(1024, 2))
     upsampled = F.interpolate(coarse_disc(16), scale_factor=4, mode="bilinear", align_corners=False)
     dense = coarse_disc(64) > 0
     assert torch.equal(rendered > 0, dense)
@@ -48,7 +46,7 @@ def test_a_disc_from_a_coarse_grid_comes_out_as_if_rendered_densely() -> None:
 
 def test_no_steps_give_the_start() -> None:
     coarse = torch.randn(1, 2, 3, 3)
-    assert torch.equal(subdivide(coarse, disc, num_points=4, steps=0), coarse)
+    assert torch.equal(subdivide(coarse, disc, Subdivision(4, 0)), coarse)
 
 
 def test_the_measure_can_be_another_one() -> None:
@@ -58,7 +56,7 @@ def test_the_measure_can_be_another_one() -> None:
         height, width = logits.shape[2:]
         return -torch.arange(height * width, dtype=torch.float32).view(1, height, width)
 
-    (step,) = subdivision_steps(coarse, lambda p: torch.ones(1, p.shape[1], 2), num_points=3, steps=1, measure=top_left)
+    (step,) = subdivision_steps(coarse, lambda p: torch.ones(1, p.shape[1], 2), Subdivision(3, 1), measure=top_left)
     assert step.logits[0, 0].nonzero().tolist() == [[0, 0], [0, 1], [0, 2]]
 
 
@@ -69,14 +67,14 @@ def test_half_precision_is_rendered_in_float32(dtype: torch.dtype) -> None:
     def half(points: Tensor) -> Tensor:
         return torch.ones(1, points.shape[1], 3, dtype=dtype)
 
-    rendered = subdivide(coarse, half, num_points=6, steps=2)
+    rendered = subdivide(coarse, half, Subdivision(6, 2))
     assert rendered.dtype == torch.float32
-    assert torch.equal(rendered, subdivide(coarse.float(), lambda p: half(p).float(), num_points=6, steps=2))
+    assert torch.equal(rendered, subdivide(coarse.float(), lambda p: half(p).float(), Subdivision(6, 2)))
 
 
 def test_float64_stays() -> None:
     coarse = torch.randn(1, 1, 3, 3, dtype=torch.float64)
-    assert subdivide(coarse, lambda p: disc(p).double(), num_points=4, steps=1).dtype == torch.float64
+    assert subdivide(coarse, lambda p: disc(p).double(), Subdivision(4, 1)).dtype == torch.float64
 
 
 def test_gradients_reach_both_the_start_and_the_point_predictions() -> None:
@@ -88,7 +86,7 @@ def test_gradients_reach_both_the_start_and_the_point_predictions() -> None:
         return torch.arange(logits[0, 0].numel(), dtype=torch.float64).view(1, *logits.shape[2:])
 
     assert torch.autograd.gradcheck(
-        lambda c, p: subdivide(c, lambda _: p, num_points=4, steps=2, measure=fixed), (coarse, predicted)
+        lambda c, p: subdivide(c, lambda _: p, Subdivision(4, 2), measure=fixed), (coarse, predicted)
     )
 
 
@@ -103,4 +101,4 @@ def test_written_points_leave_the_original_alone() -> None:
 
 def test_a_step_without_points_is_refused() -> None:
     with pytest.raises(ValueError, match="expected num_points >= 1, got 0"):
-        subdivide(torch.zeros(1, 1, 2, 2), disc, num_points=0, steps=1)
+        subdivide(torch.zeros(1, 1, 2, 2), disc, Subdivision(0, 1))

@@ -9,8 +9,7 @@ import pytest
 from data_files import write_folder, write_image, write_labels
 from PIL import Image
 
-from pointrend.data.checks import DatasetError, check_dataset, ensure_sound
-from pointrend.data.layouts import find_samples
+from pointrend.data import DatasetError, check_dataset, ensure_sound, find_samples
 
 
 def found(root: Path) -> set[tuple[str, str]]:

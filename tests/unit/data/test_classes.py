@@ -9,7 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pointrend.data.classes import ADE20K, CAMVID, CITYSCAPES, VOC, ClassInfo, generate_colors, read_classes
+from pointrend.data.classes import (
+    ADE20K,
+    CAMVID,
+    CITYSCAPES,
+    CITYSCAPES_THINGS,
+    COCO,
+    VOC,
+    ClassInfo,
+    generate_colors,
+    read_classes,
+)
 
 
 def write(folder: Path, content: object) -> Path:
@@ -119,3 +129,21 @@ def test_generated_colours_differ_and_do_not_change() -> None:
     assert min(max(color) for color in colors) > 60
     assert len(set(generate_colors(150))) == 150
     assert generate_colors(0) == ()
+
+
+def test_generated_colours_are_seen_on_black_white_and_grey() -> None:
+    colors = np.array(generate_colors(253))
+    assert len(np.unique(colors, axis=0)) == 253
+    assert colors.max(axis=1).min() > 80
+    assert (255 - colors).max(axis=1).min() >= 40
+    assert np.ptp(colors, axis=1).min() >= 30
+    # There is no end: instances and LVIS's classes may be more.
+    assert generate_colors(297)[253:] == generate_colors(44)
+
+
+def test_colours_of_coco_are_generated_ones() -> None:
+    """They stand in the table, so that nothing is computed where they are not shown, and do not change."""
+    assert len(COCO) == 80
+    assert tuple(info.color for info in COCO) == generate_colors(80)
+    assert [info.name for info in CITYSCAPES_THINGS] == [info.name for info in CITYSCAPES[11:]]
+    assert (COCO[0].name, COCO[79].name) == ("person", "toothbrush")

@@ -10,9 +10,7 @@ from data_files import write_folder, write_image, write_labels
 from torch import Tensor
 from torchvision import tv_tensors
 
-from pointrend.data.dataset import SemanticDataset
-from pointrend.data.images import ImageError
-from pointrend.data.layouts import find_samples
+from pointrend.data import ImageError, SegmentationDataset, find_samples
 
 CLASSES = ["road", {"name": "unsure", "ignore": True}, "car"]
 
@@ -24,7 +22,7 @@ def noise(image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 def test_item_before_a_transform(tmp_path: Path) -> None:
     write_folder(tmp_path, "ab", classes=CLASSES)
     write_labels(tmp_path / "labels" / "b.png", [0, 1, 2, 255])
-    dataset = SemanticDataset(find_samples(tmp_path))
+    dataset = SegmentationDataset(find_samples(tmp_path))
     assert len(dataset) == 2
     image, labels = dataset[1]
     assert isinstance(image, tv_tensors.Image)
@@ -36,7 +34,7 @@ def test_item_before_a_transform(tmp_path: Path) -> None:
 
 
 def test_seed_decides_and_leaves_no_trace(tmp_path: Path) -> None:
-    dataset = SemanticDataset(find_samples(write_folder(tmp_path)), noise)
+    dataset = SegmentationDataset(find_samples(write_folder(tmp_path)), noise)
     torch.manual_seed(0)
     expected = torch.rand(4)
     torch.manual_seed(0)
@@ -53,7 +51,7 @@ def test_state_is_put_back_after_an_error(tmp_path: Path) -> None:
         torch.rand(3)
         raise RuntimeError
 
-    dataset = SemanticDataset(find_samples(write_folder(tmp_path)), broken)
+    dataset = SegmentationDataset(find_samples(write_folder(tmp_path)), broken)
     before = torch.get_rng_state()
     with pytest.raises(RuntimeError):
         dataset[0, 3]
@@ -65,8 +63,8 @@ def test_errors_name_the_file(tmp_path: Path) -> None:
     write_labels(tmp_path / "labels" / "a.png", [0, 3])
     write_image(tmp_path / "images" / "b.png", size=(6, 9))
     (tmp_path / "images" / "c.png").write_bytes(b"nothing")
-    dataset = SemanticDataset(find_samples(tmp_path))
-    with pytest.raises(ValueError, match=r"labels/a\.png: label value 3 stands for no class"):
+    dataset = SegmentationDataset(find_samples(tmp_path))
+    with pytest.raises(ValueError, match=r"labels/a\.png: label value 3 is no class; allowed are"):
         dataset[0]
     with pytest.raises(ValueError, match=r"labels/b\.png: labels are"):
         dataset[1]

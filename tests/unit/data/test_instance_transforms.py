@@ -2,36 +2,72 @@
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torchvision import tv_tensors
 
-from pointrend.data.instance_sets import InstanceMasks
-from pointrend.data.instance_transforms import draw_window, instance_transform, resized, turned
-from pointrend.data.instances import InstancePicture, InstanceTargets
-from pointrend.data.seeding import drawn_from
+from pointrend.data.batches import InstanceTargets
+from pointrend.data.dataset import drawn_from
+from pointrend.data.samples import InstanceMasks
+from pointrend.data.settings import InputSpec, InstanceAugment
+from pointrend.data.transforms import RandomTurn, train_transform
+from pointrend.data.windows import Window, draw_window, nearest, resample
 
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 
 
-def painted(height: int = 64, width: int = 80, *, block: int = 8) -> InstancePicture:
+class Picture(NamedTuple):
+    """An image with its instances, as a transform gets them."""
+
+    image: tv_tensors.Image
+    masks: InstanceMasks
+
+
+def painted(height: int = 64, width: int = 80, *, block: int = 8) -> Picture:
     """Blocks, each of which is an instance with its id as its colour; every fourth block is nobody's."""
     rows, columns = np.arange(height) // block, np.arange(width) // block
     ids = (rows[:, None] * (columns[-1] + 1) + columns + 1).astype(np.int32)
     ids[ids % 4 == 0] = 0
     own = np.unique(ids[ids > 0])
     masks = InstanceMasks(
-        ids[None], own.astype(np.int32), np.zeros(len(own), np.int64), own % 3, np.zeros(len(own), bool)
+        tv_tensors.Mask(torch.from_numpy(ids[None])),
+        torch.from_numpy(own),
+        torch.zeros(len(own), dtype=torch.int64),
+        torch.from_numpy(own % 3).long(),
+        torch.zeros(len(own), dtype=torch.bool),
     )
-    return InstancePicture(np.repeat(ids[..., None], 3, axis=2).astype(np.uint8), masks)
+    return Picture(tv_tensors.Image(torch.from_numpy(ids).to(torch.uint8).expand(3, -1, -1).clone()), masks)
 
 
-def apply(picture: InstancePicture, seed: int = 0, **options: object) -> tuple[Tensor, InstanceTargets]:
+def transform_of(**options: object) -> Callable[[tv_tensors.Image, InstanceMasks], tuple[Tensor, InstanceTargets]]:
+    input = {key: options.pop(key) for key in ("mean", "std", "channels") if key in options}
+    return train_transform(InstanceAugment(**options), InputSpec(**(PLAIN | input)))
+
+
+def apply(picture: Picture, seed: int = 0, **options: object) -> tuple[Tensor, InstanceTargets]:
     with drawn_from(seed):
-        return instance_transform(**(PLAIN | options))(picture)  # type: ignore[arg-type]
+        return transform_of(**options)(*picture)
+
+
+def turned(picture: Picture, which: int) -> Picture:
+    turn = RandomTurn()
+    return Picture(
+        turn.transform(picture.image, {"which": which}),
+        picture.masks._replace(ids=turn.transform(picture.masks.ids, {"which": which})),
+    )
+
+
+def resized(picture: Picture, scaled: tuple[int, int], window: Window) -> tuple[np.ndarray, Tensor]:
+    """Pixels (H, W, 3) and ids of a window."""
+    return np.asarray(resample(picture.image, scaled, window)), nearest(picture.masks.ids, scaled, window)
 
 
 def inner(ids: np.ndarray) -> np.ndarray:
@@ -93,16 +129,18 @@ def test_a_turn_written_out(which: int) -> None:
             for _ in range(which % 4):  # a quarter turn: the right side comes up
                 y, x, h, w = w - 1 - x, y, w, h
             assert found.masks.ids[0, y, x] == picture.masks.ids[0, row, column]
-            assert (found.pixels[y, x] == picture.pixels[row, column]).all()
-    assert found.pixels.flags.c_contiguous
-    assert found.masks.ids.flags.c_contiguous
+            assert (found.image[:, y, x] == picture.image[:, row, column]).all()
+    assert found.image.is_contiguous()
+    assert found.masks.ids.is_contiguous()
+    assert isinstance(found.image, tv_tensors.Image)
+    assert isinstance(found.masks.ids, tv_tensors.Mask)
 
 
 def test_there_are_eight_turns() -> None:
     pictures = [turned(painted(), which) for which in range(8)]
-    assert len({(p.pixels.shape, p.pixels.tobytes()) for p in pictures}) == 8
-    assert np.array_equal(pictures[0].pixels, painted().pixels)
-    assert np.array_equal(pictures[4].pixels, painted().pixels[:, ::-1])
+    assert len({(p.image.shape, p.image.numpy().tobytes()) for p in pictures}) == 8
+    assert torch.equal(pictures[0].image, painted().image)
+    assert torch.equal(pictures[4].image, painted().image.flip(2))
 
 
 def test_all_eight_turns_are_drawn() -> None:
@@ -112,7 +150,7 @@ def test_all_eight_turns_are_drawn() -> None:
 
 @pytest.mark.parametrize(("flip", "expected"), [(0.0, {False}), (1.0, {True}), (0.5, {False, True})])
 def test_flips(flip: float, expected: set[bool]) -> None:
-    whole = torch.from_numpy(painted().pixels.copy()).permute(2, 0, 1).float()
+    whole = painted().image.as_subclass(Tensor).float()
     flipped = set()
     for seed in range(20):
         pixels, _ = apply(painted(), seed, shortest=(64,), flip=flip)
@@ -138,14 +176,10 @@ def test_flips(flip: float, expected: set[bool]) -> None:
 def test_the_shortest_edge_unless_the_longest_is_too_long(
     size: tuple[int, int], shortest: int, longest: int, expected: tuple[int, int]
 ) -> None:
-    empty = InstanceMasks(
-        np.zeros((0, *size), np.int32),
-        np.zeros(0, np.int32),
-        np.zeros(0, np.int64),
-        np.zeros(0, np.int64),
-        np.zeros(0, bool),
-    )
-    picture = InstancePicture(np.zeros((*size, 3), np.uint8), empty)
+    none = torch.zeros(0, dtype=torch.int64)
+    ids = tv_tensors.Mask(torch.zeros(0, *size, dtype=torch.int32))
+    empty = InstanceMasks(ids, none.int(), none, none, none.bool())
+    picture = Picture(tv_tensors.Image(torch.zeros(3, *size, dtype=torch.uint8)), empty)
     pixels, target = apply(picture, shortest=(shortest,), longest=longest)
     assert tuple(pixels.shape) == (3, *expected)
     assert tuple(target.ids.shape) == (0, *expected)
@@ -194,16 +228,16 @@ def test_a_window_is_a_part_of_the_whole(seed: int, height: int, width: int) -> 
     with drawn_from(seed):
         top, left, h, w = window = draw_window((height, width), (16, 20))
     part = resized(picture, (height, width), window)
-    assert np.array_equal(part.masks.ids[0], whole.masks.ids[0, top : top + h, left : left + w])
-    difference = part.pixels.astype(int) - whole.pixels[top : top + h, left : left + w]
+    assert torch.equal(part[1][0], whole[1][0, top : top + h, left : left + w])
+    difference = part[0].astype(int) - whole[0][top : top + h, left : left + w]
     assert np.abs(difference).max() <= 1
 
 
 def test_ids_are_never_mixed() -> None:
     picture = painted(24, 40, block=3)
-    found = resized(picture, (41, 97), (0, 0, 41, 97))
-    assert set(np.unique(found.masks.ids)) <= set(np.unique(picture.masks.ids))
-    assert found.masks.ids.dtype == np.int32
+    _, found = resized(picture, (41, 97), (0, 0, 41, 97))
+    assert set(found.unique().tolist()) <= set(picture.masks.ids.unique().tolist())
+    assert found.dtype == torch.int32
 
 
 def test_objects_outside_of_the_window_are_gone() -> None:
@@ -217,7 +251,7 @@ def test_objects_outside_of_the_window_are_gone() -> None:
 
 def test_channels_are_ordered_before_they_are_normalised() -> None:
     picture = painted()
-    picture.pixels[...] = (10, 20, 30)
+    picture.image[...] = torch.tensor([10, 20, 30], dtype=torch.uint8)[:, None, None]
     options = {"mean": (1.0, 2.0, 3.0), "std": (2.0, 4.0, 8.0), "shortest": (64,)}
     rgb, _ = apply(picture, **options)
     bgr, _ = apply(picture, channels="bgr", **options)
@@ -227,7 +261,7 @@ def test_channels_are_ordered_before_they_are_normalised() -> None:
 
 def test_colours_are_taken_away() -> None:
     picture = painted()
-    picture.pixels[..., 1] = 200
+    picture.image[1] = 200
     always, never = (apply(picture, shortest=(64,), grayscale=value)[0] for value in (1.0, 0.0))
     assert torch.equal(always[0], always[1])
     assert torch.equal(always[0], always[2])
@@ -247,5 +281,16 @@ def test_colours_change_and_ids_do_not(seed: int) -> None:
 def test_a_transform_leaves_its_picture_alone() -> None:
     picture = painted()
     apply(picture, shortest=(64,), dihedral=True, photometric=True)
-    assert np.array_equal(picture.pixels, painted().pixels)
-    assert np.array_equal(picture.masks.ids, painted().masks.ids)
+    assert torch.equal(picture.image, painted().image)
+    assert torch.equal(picture.masks.ids, painted().masks.ids)
+
+
+def test_transforms_can_be_pickled() -> None:
+    """Workers that are spawned get the transform so."""
+    transform = transform_of(shortest=(48,), dihedral=True, photometric=True, grayscale=0.5, channels="bgr")
+    results = []
+    for made in (transform, pickle.loads(pickle.dumps(transform))):
+        with drawn_from(5):
+            results.append(made(*painted()))
+    assert torch.equal(results[0][0], results[1][0])
+    assert all(torch.equal(one, two) for one, two in zip(results[0][1], results[1][1], strict=True))

@@ -10,12 +10,20 @@ import numpy as np
 import pytest
 from data_files import write_folder, write_image, write_labels
 
+from pointrend.data.annotations import LabelValues
 from pointrend.data.classes import ADE20K, CITYSCAPES, VOC
-from pointrend.data.layouts import SampleSet, find_samples
+from pointrend.data.layouts import find_samples
+from pointrend.data.samples import SampleSet
 
 
 def stems(samples: SampleSet) -> list[str]:
     return [sample.image.stem for sample in samples.samples]
+
+
+def values_of(samples: SampleSet) -> LabelValues:
+    """What label values mean, which is the same in all samples."""
+    (values,) = {sample.annotations.values for sample in samples.samples}
+    return values
 
 
 def check_error(reason: str, *args: object, **kwargs: object) -> str:
@@ -35,7 +43,7 @@ class TestFolder:
             found = find_samples(tmp_path / "val", layout=layout)
             assert stems(found) == ["d", "e"]
             assert [info.name for info in found.classes] == ["background", "cat"]
-            assert found.name == (layout if layout in ("folder", "people") else "folder")
+            assert found.layout == (layout if layout in ("folder", "people") else "folder")
 
     def test_suffixes_in_any_case_and_hidden_files(self, tmp_path: Path) -> None:
         write_folder(tmp_path, "a")
@@ -52,10 +60,10 @@ class TestFolder:
         classes = ["road", {"name": "unsure", "ignore": True}, "car", {"name": "own", "ignore": True}, "tree"]
         found = find_samples(write_folder(tmp_path, classes=classes), layout="folder")
         assert [info.name for info in found.classes] == ["road", "car", "tree"]
-        assert found.lookup.dtype == np.uint8
-        assert found.lookup[:5].tolist() == [0, 255, 1, 255, 2]
-        assert set(found.lookup[5:]) == {255}
-        assert np.flatnonzero(found.valid).tolist() == [0, 1, 2, 3, 4, 255]
+        assert values_of(found).lookup.dtype == np.uint8
+        assert values_of(found).lookup[:5].tolist() == [0, 255, 1, 255, 2]
+        assert set(values_of(found).lookup[5:]) == {255}
+        assert np.flatnonzero(values_of(found).valid).tolist() == [0, 1, 2, 3, 4, 255]
 
     def test_without_classes(self, tmp_path: Path) -> None:
         write_folder(tmp_path, classes=None)
@@ -83,14 +91,14 @@ class TestFolder:
 
     def test_missing_and_empty_folders(self, tmp_path: Path) -> None:
         write_folder(tmp_path / "train")
-        check_error(r"no split 'vla'; there are: train", tmp_path, layout="folder", split="vla")
-        check_error(r"no split 'vla'; there are: train", tmp_path, split="vla")
+        check_error(r"no split 'vla'; found splits: train", tmp_path, layout="folder", split="vla")
+        check_error(r"no split 'vla'; found splits: train", tmp_path, split="vla")
         check_error(r"several splits, give one of them: train", tmp_path)
         check_error("images: no such folder", tmp_path, layout="folder")
         shutil.rmtree(tmp_path / "train" / "labels")
         check_error("labels: no such folder", tmp_path, split="train")
         (tmp_path / "train" / "labels").mkdir()
-        check_error("labels: no images in there", tmp_path, split="train")
+        check_error("labels: no images in this folder", tmp_path, split="train")
 
     def test_no_data_set(self, tmp_path: Path) -> None:
         check_error("no such folder", tmp_path / "missing")
@@ -107,8 +115,8 @@ def test_camvid(tmp_path: Path) -> None:
     found = find_samples(tmp_path, layout="camvid", split="train")
     assert stems(found) == ["a", "b", "c"]
     assert len(found.classes) == 11
-    assert found.lookup[:12].tolist() == [*range(11), 255]
-    assert np.flatnonzero(found.valid).tolist() == [*range(12), 255]
+    assert values_of(found).lookup[:12].tolist() == [*range(11), 255]
+    assert np.flatnonzero(values_of(found).valid).tolist() == [*range(12), 255]
 
 
 def write_cityscapes(root: Path) -> None:
@@ -124,7 +132,7 @@ def test_cityscapes(tmp_path: Path, layout: str | None) -> None:
     write_cityscapes(tmp_path)
     found = find_samples(tmp_path, layout=layout, split="train")
     assert stems(found) == ["bonn_2_leftImg8bit", "ulm_1_leftImg8bit"]
-    assert found.samples[0].label.name == "bonn_2_gtFine_labelIds.png"
+    assert found.samples[0].annotations.path.name == "bonn_2_gtFine_labelIds.png"
     assert found.classes == CITYSCAPES
     ids = {
         "road": 7,
@@ -137,18 +145,18 @@ def test_cityscapes(tmp_path: Path, layout: str | None) -> None:
         "bicycle": 33,
     }
     for name, label_id in ids.items():
-        assert CITYSCAPES[found.lookup[label_id]].name == name
+        assert CITYSCAPES[values_of(found).lookup[label_id]].name == name
     for ignored in (0, 3, 6, 9, 14, 18, 29, 30, 255):
-        assert found.lookup[ignored] == 255
-        assert found.valid[ignored]
-    assert not found.valid[34:255].any()
-    assert sorted(found.lookup[found.lookup < 255]) == list(range(19))
+        assert values_of(found).lookup[ignored] == 255
+        assert values_of(found).valid[ignored]
+    assert not values_of(found).valid[34:255].any()
+    assert sorted(values_of(found).lookup[values_of(found).lookup < 255]) == list(range(19))
 
 
 def test_cityscapes_without_labels_or_split(tmp_path: Path) -> None:
     write_cityscapes(tmp_path)
-    check_error("needs the name of a split; there are: train, val", tmp_path)
-    check_error("no split 'test'; there are: train, val", tmp_path, split="test")
+    check_error(r"needs a split \(--split or split=\); found splits: train, val", tmp_path)
+    check_error("no split 'test'; found splits: train, val", tmp_path, split="test")
     (tmp_path / "gtFine" / "train" / "ulm" / "ulm_1_gtFine_labelIds.png").unlink()
     found = find_samples(tmp_path, split="train")
     assert [path.name for path in found.unmatched_images] == ["ulm_1_leftImg8bit.png"]
@@ -166,9 +174,9 @@ def test_ade20k(tmp_path: Path, split: str, count: int) -> None:
         found = find_samples(tmp_path, layout=layout, split=split)
         assert len(found.samples) == count
         assert found.classes == ADE20K
-        assert found.lookup[[0, 1, 2, 150, 151, 255]].tolist() == [255, 0, 1, 149, 255, 255]
-        assert np.flatnonzero(found.valid).tolist() == [*range(151), 255]
-    check_error("there are: training, validation", tmp_path, split="test")
+        assert values_of(found).lookup[[0, 1, 2, 150, 151, 255]].tolist() == [255, 0, 1, 149, 255, 255]
+        assert np.flatnonzero(values_of(found).valid).tolist() == [*range(151), 255]
+    check_error("found splits: training, validation", tmp_path, split="test")
 
 
 def test_voc(tmp_path: Path) -> None:
@@ -183,11 +191,11 @@ def test_voc(tmp_path: Path) -> None:
         found = find_samples(tmp_path, layout=layout, split="train")
         assert stems(found) == ["a", "c"]
         assert found.classes == VOC
-        assert found.lookup[[0, 20, 255]].tolist() == [0, 20, 255]
-        assert np.flatnonzero(found.valid).tolist() == [*range(21), 255]
+        assert values_of(found).lookup[[0, 20, 255]].tolist() == [0, 20, 255]
+        assert np.flatnonzero(values_of(found).valid).tolist() == [*range(21), 255]
         assert not found.unmatched_images
-    check_error(r"val\.txt: missing listed, but neither", tmp_path, split="val")
-    check_error("there are: train, val", tmp_path, split="test")
+    check_error(r"val\.txt: lists missing without image and label", tmp_path, split="val")
+    check_error("found splits: train, val", tmp_path, split="test")
 
 
 def test_real_folders(test_data: Path) -> None:
@@ -204,5 +212,5 @@ def test_real_folders(test_data: Path) -> None:
         ):
             assert len(found.samples) == count
             assert [info.name for info in found.classes] == names
-            assert found.lookup[: len(names)].tolist() == list(range(12))
+            assert values_of(found).lookup[: len(names)].tolist() == list(range(12))
             assert found.classes[0].color == (0, 0, 0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import pickle
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -12,11 +14,25 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 from torchvision import tv_tensors
+from torchvision.transforms.v2 import functional as F
 
-from pointrend.data import transforms
-from pointrend.data.transforms import PhotometricDistort, RandomScaledCrop, largest_share, train_transform
+from pointrend.data import transforms, windows
+from pointrend.data.settings import InputSpec, SemanticAugment
+from pointrend.data.transforms import PhotometricDistort, SemanticWindow, train_transform
+from pointrend.data.windows import largest_ratio
 
 MEAN, STD = (100.0, 120.0, 140.0), (50.0, 60.0, 70.0)
+
+
+def semantic_transform(
+    *, mean: tuple[float, ...] = MEAN, std: tuple[float, ...] = STD, channels: str = "rgb", **augment: object
+) -> Callable[[tv_tensors.Image, tv_tensors.Mask], tuple[Tensor, Tensor]]:
+    return train_transform(SemanticAugment(**augment), InputSpec(mean=mean, std=std, channels=channels))
+
+
+def window_of(size: tuple[int, int], *, fill: tuple[int, int, int] = (0, 0, 0), **augment: object) -> SemanticWindow:
+    """Without a random scale, unless one is given."""
+    return SemanticWindow(SemanticAugment(**{"scale": (1.0, 1.0), "crop": size, **augment}), fill=fill)
 
 
 def scene(height: int, width: int, *, classes: int = 5, seed: int = 0) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
@@ -48,7 +64,7 @@ def test_exact_size_whatever_comes(
     base: tuple[float, int | None],
     seed: int,
 ) -> None:
-    transform = train_transform(
+    transform = semantic_transform(
         crop=crop,
         mean=MEAN,
         std=STD,
@@ -68,7 +84,7 @@ def test_exact_size_whatever_comes(
 
 
 def test_small_images_are_padded_below_and_right() -> None:
-    transform = train_transform(crop=(12, 20), mean=MEAN, std=STD, scale=(1, 1), flip=0, photometric=False)
+    transform = semantic_transform(crop=(12, 20), mean=MEAN, std=STD, scale=(1, 1), flip=0, photometric=False)
     image, labels = scene(5, 7)
     out, out_labels = transform(image, labels)
     expected = (image.float() - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
@@ -101,14 +117,14 @@ def test_window_equals_resizing_everything(
 
     whole = np.asarray(Image.fromarray(pixels).resize(scaled[::-1], Image.Resampling.BILINEAR))
     # Pillow adds the weights in a fixed-point sum; where the window starts may move its rounding by one.
-    part = np.asarray(transforms.resample(pixels, scaled, window)).astype(int)
+    part = np.asarray(windows.resample(image, scaled, window)).astype(int)
     assert np.abs(part - whole[rows, columns]).max() <= 1
 
     nearest = torch.nn.functional.interpolate(torch.from_numpy(values)[None, None], scaled, mode="nearest-exact")
     exact = np.array([[values[int((2 * y + 1) * height // (2 * scaled[0])),
                               int((2 * x + 1) * width // (2 * scaled[1]))]
                        for x in range(scaled[1])] for y in range(scaled[0])])  # fmt: skip
-    np.testing.assert_array_equal(transforms.nearest(values, scaled, window), exact[rows, columns])
+    np.testing.assert_array_equal(windows.nearest(labels, scaled, window), exact[rows, columns])
     # torch computes source indices in float32, which differs where a centre falls on a border of two pixels.
     agree = nearest[0, 0].numpy() == exact
     assert agree.mean() > 0.5 or agree.size < 10
@@ -123,7 +139,7 @@ def test_image_and_labels_stay_aligned() -> None:
         tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1)),
         tv_tensors.Mask(torch.from_numpy(labels.astype(np.uint8))),
     )
-    transform = train_transform(crop=(64, 64), mean=(0.0,) * 3, std=(1.0,) * 3, photometric=False, rotate=25)
+    transform = semantic_transform(crop=(64, 64), mean=(0.0,) * 3, std=(1.0,) * 3, photometric=False, rotate=25)
     for seed in range(20):
         torch.manual_seed(seed)
         image, out = transform(*pair)
@@ -136,7 +152,7 @@ def test_image_and_labels_stay_aligned() -> None:
 
 def test_rotation_fills_with_mean_and_ignore() -> None:
     image, labels = scene(40, 40)
-    crop = RandomScaledCrop((40, 40), rotate=45, max_share=1, fill=(10, 20, 30))
+    crop = window_of((40, 40), rotate=45, max_class_share=1, fill=(10, 20, 30))
     torch.manual_seed(3)
     out, out_labels = crop(image, labels)
     assert out_labels[0, 0] == 255
@@ -146,7 +162,7 @@ def test_rotation_fills_with_mean_and_ignore() -> None:
 
 def test_rotated_crop_inside_the_image_has_no_empty_corners() -> None:
     image, labels = scene(200, 200)
-    crop = RandomScaledCrop((20, 20), rotate=45, max_share=1)
+    crop = window_of((20, 20), rotate=45, max_class_share=1)
     filled = 0
     for seed in range(30):
         torch.manual_seed(seed)
@@ -162,19 +178,19 @@ def rare_scene() -> tuple[tv_tensors.Image, tv_tensors.Mask]:
     return tv_tensors.Image(torch.zeros(3, 100, 100, dtype=torch.uint8)), tv_tensors.Mask(labels)
 
 
-def share_of_good_crops(crop: RandomScaledCrop) -> float:
+def share_of_good_crops(crop: SemanticWindow) -> float:
     pair = rare_scene()
     good = 0
     for seed in range(100):
         torch.manual_seed(seed)
-        good += largest_share(crop(*pair)[1].numpy()) < 0.75
+        good += largest_ratio(crop(*pair)[1]) < 0.75
     return good / 100
 
 
 def test_class_share_rule() -> None:
-    without = share_of_good_crops(RandomScaledCrop((30, 30), max_share=1))
-    once = share_of_good_crops(RandomScaledCrop((30, 30), tries=1))
-    with_rule = share_of_good_crops(RandomScaledCrop((30, 30)))
+    without = share_of_good_crops(window_of((30, 30), max_class_share=1))
+    once = share_of_good_crops(window_of((30, 30), tries=1))
+    with_rule = share_of_good_crops(window_of((30, 30)))
     assert without < 0.35
     assert without < once < with_rule
     # Eleven independent attempts.
@@ -185,21 +201,21 @@ def test_class_share_rule() -> None:
 def test_crop_that_cannot_be_balanced_is_taken_in_the_end() -> None:
     image, labels = scene(50, 50, classes=1)
     torch.manual_seed(0)
-    assert RandomScaledCrop((30, 30))(image, labels)[1].shape == (30, 30)
+    assert window_of((30, 30))(image, labels)[1].shape == (30, 30)
 
 
-def test_largest_share_leaves_ignored_pixels_out() -> None:
-    assert largest_share(np.array([0, 0, 0, 1], np.uint8)) == 0.75
-    assert largest_share(np.array([0, 1] + [255] * 20, np.uint8)) == 0.5
-    assert largest_share(np.array([3, 3, 255], np.uint8)) == 1
-    assert largest_share(np.array([255, 255], np.uint8)) == 1
+def test_largest_ratio_leaves_ignored_pixels_out() -> None:
+    assert largest_ratio(torch.tensor([0, 0, 0, 1], dtype=torch.uint8)) == 0.75
+    assert largest_ratio(torch.tensor([0, 1] + [255] * 20, dtype=torch.uint8)) == 0.5
+    assert largest_ratio(torch.tensor([3, 3, 255], dtype=torch.uint8)) == 1
+    assert largest_ratio(torch.tensor([255, 255], dtype=torch.uint8)) == 1
 
 
 def test_scale_is_uniform_and_relative() -> None:
     def drawn(**options: float) -> list[int]:
-        crop = RandomScaledCrop((1, 1), scale=(0.5, 2.0), **options)
+        crop = window_of((1, 1), scale=(0.5, 2.0), **options)
         torch.manual_seed(0)
-        return [crop._draw_size(100, 200)[0] for _ in range(400)]
+        return [crop.draw_size(100, 200)[0] for _ in range(400)]
 
     full = drawn()
     assert 50 <= min(full) < 55
@@ -210,7 +226,7 @@ def test_scale_is_uniform_and_relative() -> None:
 
 
 def test_seed_decides_everything() -> None:
-    transform = train_transform(crop=(32, 48), mean=MEAN, std=STD, rotate=10, grayscale=0.3)
+    transform = semantic_transform(crop=(32, 48), mean=MEAN, std=STD, rotate=10, grayscale=0.3)
     image, labels = scene(60, 70)
 
     def run(seed: int) -> tuple[Tensor, Tensor]:
@@ -228,7 +244,7 @@ def test_seed_decides_everything() -> None:
 def test_input_is_not_changed() -> None:
     image, labels = scene(30, 30)
     copy, copy_labels = image.clone(), labels.clone()
-    transform = train_transform(crop=(30, 30), mean=MEAN, std=STD, scale=(1, 1))
+    transform = semantic_transform(crop=(30, 30), mean=MEAN, std=STD, scale=(1, 1))
     for _ in range(10):
         transform(image, labels)
     assert torch.equal(image, copy)
@@ -237,7 +253,9 @@ def test_input_is_not_changed() -> None:
 
 def test_flip_turns_both() -> None:
     image, labels = scene(8, 9)
-    transform = train_transform(crop=(8, 9), mean=(0.0,) * 3, std=(1.0,) * 3, scale=(1, 1), flip=1, photometric=False)
+    transform = semantic_transform(
+        crop=(8, 9), mean=(0.0,) * 3, std=(1.0,) * 3, scale=(1, 1), flip=1, photometric=False
+    )
     out, out_labels = transform(image, labels)
     assert torch.equal(out, image.float().flip(-1))
     assert torch.equal(out_labels, labels.long().flip(-1))
@@ -260,6 +278,22 @@ def test_photometric_distortion_changes_colours_and_never_exchanges_channels() -
     assert len(seen) > 30
 
 
+def test_contrast_changes_before_saturation_or_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, _ = scene(8, 8)
+    picture = F.to_pil_image(image)
+    first = F.adjust_saturation(F.adjust_contrast(picture, 1.5), 1.5)
+    last = F.adjust_contrast(F.adjust_saturation(picture, 1.5), 1.5)
+    monkeypatch.setattr(transforms, "uniform", lambda low, high: high)
+    found = []
+    # Is contrast last? Then brightness, contrast or saturation, saturation or hue, hue or contrast.
+    for drawn in ([False, False, True, True, False], [True, False, True, False, True]):
+        monkeypatch.setattr(transforms, "_chosen", iter(drawn).__next__)
+        found.append(PhotometricDistort()(image))
+    assert torch.equal(found[0], F.pil_to_tensor(first))
+    assert torch.equal(found[1], F.pil_to_tensor(last))
+    assert not torch.equal(found[0], found[1])
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -268,29 +302,42 @@ def test_photometric_distortion_changes_colours_and_never_exchanges_channels() -
         {"scale": (0.0, 1.0)},
         {"base_scale": 0.0},
         {"base_short": 0},
-        {"max_share": 0.0},
-        {"max_share": 75.0},
+        {"max_class_share": 0.0},
+        {"max_class_share": 75.0},
         {"tries": -1},
     ],
 )
 def test_bad_arguments(wrong: dict[str, object]) -> None:
     name = next(iter(wrong))
     with pytest.raises(ValueError, match=name):
-        train_transform(**{"crop": (8, 8), "mean": MEAN, "std": STD, **wrong})
+        semantic_transform(**{"crop": (8, 8), **wrong})
 
 
-def test_angle_is_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    angles: list[float] = []
-    original = RandomScaledCrop._rotated
-
-    def spy(self: RandomScaledCrop, *args: object) -> object:
-        angles.append(args[-1])
-        return original(self, *args)
-
-    monkeypatch.setattr(RandomScaledCrop, "_rotated", spy)
-    crop = RandomScaledCrop((8, 8), rotate=10)
-    for _ in range(50):
-        crop(*scene(20, 20))
+def test_angle_is_within_bounds() -> None:
+    crop = window_of((8, 8), rotate=10)
+    angles = [crop.make_params(list(scene(20, 20)))["angle"] for _ in range(50)]
     assert max(map(math.fabs, angles)) <= 10
     assert min(angles) < -3
     assert max(angles) > 3
+
+
+def test_channels_are_ordered_before_they_are_normalised() -> None:
+    """As in prediction: mean and std are in the order of the channels, and what fills corners is the mean."""
+    image, labels = scene(40, 40)
+    options = {"crop": (40, 40), "scale": (1, 1), "flip": 0, "photometric": False, "max_class_share": 1, "rotate": 45}
+    torch.manual_seed(3)
+    rgb, _ = semantic_transform(**options)(image, labels)
+    torch.manual_seed(3)
+    bgr, _ = semantic_transform(mean=MEAN[::-1], std=STD[::-1], channels="bgr", **options)(image, labels)
+    torch.testing.assert_close(bgr, rgb.flip(0))
+    assert rgb[:, 0, 0].tolist() == [0, 0, 0]
+
+
+def test_transforms_can_be_pickled() -> None:
+    """Workers that are spawned get the transform so."""
+    transform = semantic_transform(crop=(32, 48), rotate=10, grayscale=0.3, channels="bgr")
+    results = []
+    for made in (transform, pickle.loads(pickle.dumps(transform))):
+        torch.manual_seed(5)
+        results.append(made(*scene(60, 70)))
+    assert all(torch.equal(one, two) for one, two in zip(*results, strict=True))

@@ -9,7 +9,7 @@ from pointrend.metrics.boundary import band_counts, boundary_band, boundary_widt
 
 
 @pytest.mark.parametrize(
-    ("size", "share", "width"),
+    ("size", "ratio", "width"),
     [
         ((300, 400), 0.005, 2),  # diagonal 500: 2.5 rounds to the even 2
         ((300, 400), 0.02, 10),
@@ -18,8 +18,8 @@ from pointrend.metrics.boundary import band_counts, boundary_band, boundary_widt
         ((1, 1), 0.005, 1),  # never under one pixel
     ],
 )
-def test_width_is_a_share_of_the_diagonal(size: tuple[int, int], share: float, width: int) -> None:
-    assert boundary_width(size, share) == width
+def test_width_is_a_ratio_of_the_diagonal(size: tuple[int, int], ratio: float, width: int) -> None:
+    assert boundary_width(size, ratio) == width
 
 
 def test_contour_of_a_hand_drawn_map() -> None:

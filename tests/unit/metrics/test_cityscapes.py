@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,8 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as rle_masks
 
-from pointrend.metrics.cityscapes import CITYSCAPES_CLASSES, CityscapesMetrics, CityscapesScores, read_instance_ids
-from pointrend.metrics.coco import ImageInstances
+from pointrend.metrics.base import MetricSettings
+from pointrend.metrics.cityscapes import CITYSCAPES_CLASSES, CityscapesMetric
+from pointrend.metrics.instances import ImageInstances
 
 SIZE = (100, 160)
 ROAD, PERSON, CAR, VOID = 7, 24, 26, 4  # label ids; a label id of a class with instances alone marks a group
@@ -49,11 +49,21 @@ def found_as(detections: Sequence[Detection], image_id: int = 1) -> ImageInstanc
     )
 
 
-def scores_of(images: Sequence[tuple[Sequence[Detection], np.ndarray]]) -> CityscapesScores:
-    metrics = CityscapesMetrics()
+def truth_as(ids: np.ndarray | None, image_id: int = 1) -> ImageInstances:
+    """Ground truth by its ids alone, which is all that the metric reads."""
+    none = np.zeros(0, dtype=np.int64)
+    return ImageInstances(image_id, SIZE, np.zeros((0, 4)), none, [], instance_ids=ids)
+
+
+def scores_of(images: Sequence[tuple[Sequence[Detection], np.ndarray]]) -> dict[str, float]:
+    metric = CityscapesMetric(MetricSettings(CITYSCAPES_CLASSES))
     for image_id, (detections, ids) in enumerate(images):
-        metrics.update(found_as(detections, image_id), ids)
-    return metrics.compute()
+        metric.update(found_as(detections, image_id), truth_as(ids, image_id))
+    return metric.compute()
+
+
+def per_class(scores: dict[str, float]) -> list[float]:
+    return [scores[f"cityscapes_ap/{name}"] for name in CITYSCAPES_CLASSES]
 
 
 A, B, ELSEWHERE = (10, 10, 40, 40), (50, 60, 90, 100), (0, 110, 30, 150)
@@ -63,64 +73,62 @@ def test_by_hand() -> None:
     truth = truth_of([(26000, A), (26001, B), (24000, ELSEWHERE)])
     found = [("car", A, 0.9), ("car", (0, 60, 30, 100), 0.8), ("car", B, 0.7)]
     scores = scores_of([(found, truth)])
-    car, person = CITYSCAPES_CLASSES.index("car"), CITYSCAPES_CLASSES.index("person")
+    car, person = scores["cityscapes_ap/car"], scores["cityscapes_ap/person"]
     # The curve is not interpolated; between its points (1/2, 1), (1/2, 1/2), (1, 2/3) the script integrates with
     # the precision of each point over half the recall between its neighbours.
-    assert scores.per_class[car] == pytest.approx(100 * (1 * 0.25 + 0.5 * 0.25 + 2 / 3 * 0.25 + 1.0 * 0.25), abs=1e-9)
-    assert scores.per_class[person] == 0.0
-    assert scores.ap == pytest.approx(scores.per_class[car] / 2)
-    assert sum(math.isnan(value) for value in scores.per_class) == 6
+    assert car == pytest.approx(100 * (1 * 0.25 + 0.5 * 0.25 + 2 / 3 * 0.25 + 1.0 * 0.25), abs=1e-9)
+    assert person == 0.0
+    assert scores["cityscapes_ap"] == pytest.approx(car / 2)
+    assert sum(math.isnan(value) for value in per_class(scores)) == 6
 
 
 def test_ground_truth_is_100() -> None:
     truth = truth_of([(26000, A), (26001, B), (24000, ELSEWHERE)])
     scores = scores_of([([("car", A, 0.2), ("car", B, 0.9), ("person", ELSEWHERE, 0.5)], truth)])
-    assert scores.ap == scores.ap50 == 100.0
+    assert scores["cityscapes_ap"] == scores["cityscapes_ap50"] == 100.0
 
 
 @pytest.mark.parametrize("what", [VOID, CAR, 26005])
 def test_void_groups_and_small_objects_are_not_held_against_the_model(what: int) -> None:
     where = (60, 0, 69, 11)  # 99 pixels
     truth = truth_of([(26000, A), (what, where)])
-    assert scores_of([([("car", A, 0.5), ("car", where, 0.9)], truth)]).ap == 100.0
+    assert scores_of([([("car", A, 0.5), ("car", where, 0.9)], truth)])["cityscapes_ap"] == 100.0
     on_road = (60, 30, 69, 41)
-    assert scores_of([([("car", A, 0.5), ("car", on_road, 0.9)], truth)]).ap < 100.0
+    assert scores_of([([("car", A, 0.5), ("car", on_road, 0.9)], truth)])["cityscapes_ap"] < 100.0
 
 
 def test_an_object_of_100_pixels_counts() -> None:
     where = (60, 0, 70, 10)
     truth = truth_of([(26000, A), (26005, where)])
-    assert scores_of([([("car", A, 0.5)], truth)]).ap == pytest.approx(50.0)
+    assert scores_of([([("car", A, 0.5)], truth)])["cityscapes_ap"] == pytest.approx(50.0)
 
 
 def test_a_group_of_another_class_excuses_nothing() -> None:
     truth = truth_of([(26000, A), (PERSON, B)])
-    assert scores_of([([("car", A, 0.5), ("car", B, 0.9)], truth)]).ap < 100.0
+    assert scores_of([([("car", A, 0.5), ("car", B, 0.9)], truth)])["cityscapes_ap"] < 100.0
 
 
 def test_only_excused_detections_are_nothing_found() -> None:
     """The script itself fails here."""
     truth = truth_of([(26000, A), (CAR, B)])
-    assert scores_of([([("car", B, 0.9)], truth)]).ap == 0.0
+    assert scores_of([([("car", B, 0.9)], truth)])["cityscapes_ap"] == 0.0
 
 
 def test_nothing_there_is_nan() -> None:
     for images in ([], [([], truth_of([]))], [([("car", A, 0.9)], truth_of([(CAR, B)]))]):
         scores = scores_of(images)
-        assert math.isnan(scores.ap)
-        assert math.isnan(scores.ap50)
-    assert scores_of([([], truth_of([(26000, A)]))]).ap == 0.0
+        assert math.isnan(scores["cityscapes_ap"])
+        assert math.isnan(scores["cityscapes_ap50"])
+    assert scores_of([([], truth_of([(26000, A)]))])["cityscapes_ap"] == 0.0
 
 
 def test_names_in_another_order() -> None:
-    metrics = CityscapesMetrics(["car", "person"])
+    metric = CityscapesMetric(MetricSettings(("car", "person")))
     found = found_as([("car", A, 0.9)])
-    metrics.update(
-        ImageInstances(1, SIZE, found.boxes, np.array([0]), found.masks, found.scores), truth_of([(26000, A)])
-    )
-    scores = metrics.compute()
-    assert scores.per_class[0] == 100.0
-    assert math.isnan(scores.per_class[1])
+    metric.update(replace(found, classes=np.array([0])), truth_as(truth_of([(26000, A)])))
+    scores = metric.compute()
+    assert scores["cityscapes_ap/car"] == 100.0
+    assert math.isnan(scores["cityscapes_ap/person"])
 
 
 # The script as it is, on files, as the reference
@@ -186,9 +194,9 @@ def test_random_scenes_score_as_by_the_script(
     except IndexError:
         return  # see test_only_excused_detections_are_nothing_found
     scores = scores_of(images)
-    np.testing.assert_allclose(scores.ap, 100 * expected["allAp"], rtol=0, atol=1e-9)
-    np.testing.assert_allclose(scores.ap50, 100 * expected["allAp50%"], rtol=0, atol=1e-9)
-    for name, value in zip(CITYSCAPES_CLASSES, scores.per_class, strict=True):
+    np.testing.assert_allclose(scores["cityscapes_ap"], 100 * expected["allAp"], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(scores["cityscapes_ap50"], 100 * expected["allAp50%"], rtol=0, atol=1e-9)
+    for name, value in zip(CITYSCAPES_CLASSES, per_class(scores), strict=True):
         np.testing.assert_allclose(value, 100 * expected["classes"][name]["ap"], rtol=0, atol=1e-9)
 
 
@@ -203,53 +211,42 @@ def test_it_is_silent_and_leaves_nothing(
     assert vars(script.args) == before
 
 
-def test_reading_instance_ids(tmp_path: Path) -> None:
-    truth = truth_of([(33123, A)])
-    Image.fromarray(truth.astype(np.uint16)).save(tmp_path / "a.png")
-    ids = read_instance_ids(tmp_path / "a.png")
-    assert ids.dtype == np.int32
-    np.testing.assert_array_equal(ids, truth)
-    Image.fromarray(np.zeros((*SIZE, 3), dtype=np.uint8)).save(tmp_path / "c.png")
-    with pytest.raises(ValueError, match=r"c\.png: an instanceIds image has one channel of integers"):
-        read_instance_ids(tmp_path / "c.png")
-    (tmp_path / "d.png").write_bytes(b"no image")
-    with pytest.raises(ValueError, match=r"d\.png: expected an instanceIds image, which cannot be read"):
-        read_instance_ids(tmp_path / "d.png")
-    with pytest.raises(ValueError, match=r"e\.png: expected an instanceIds image"):
-        read_instance_ids(tmp_path / "e.png")
-
-
-def test_json() -> None:
-    content = json.loads(
-        json.dumps(scores_of([([("car", A, 0.9)], truth_of([(26000, A)]))]).to_dict(), allow_nan=False)
-    )
-    assert content["ap"] == content["ap50"] == content["per_class"]["car"] == 100.0
-    assert content["per_class50"]["bus"] is None
+def test_names_of_the_numbers() -> None:
+    scores = scores_of([([("car", A, 0.9)], truth_of([(26000, A)]))])
+    assert scores["cityscapes_ap"] == scores["cityscapes_ap50"] == scores["cityscapes_ap/car"] == 100.0
+    assert math.isnan(scores["cityscapes_ap50/bus"])
+    assert len(scores) == 2 + 2 * 8
 
 
 def test_what_does_not_belong_together_is_refused() -> None:
-    metrics = CityscapesMetrics()
-    found, truth = found_as([("car", A, 0.9)]), truth_of([(26000, A)])
+    metric = CityscapesMetric(MetricSettings(CITYSCAPES_CLASSES))
+    found, ids = found_as([("car", A, 0.9)]), truth_of([(26000, A)])
     with pytest.raises(ValueError, match=r"image 1: instance_ids must have the predictions' size \(100, 160\)"):
-        metrics.update(found, truth[:50])
-    with pytest.raises(ValueError, match="image 1: 255 is no Cityscapes instance id"):
-        metrics.update(found, truth_of([(255, A)]))
+        metric.update(found, truth_as(ids[:50]))
+    with pytest.raises(
+        ValueError, match="image 1: 255 is not a Cityscapes instance id; the ground truth must be an instanceIds image"
+    ):
+        metric.update(found, truth_as(truth_of([(255, A)])))
     with pytest.raises(ValueError, match="image 1: instance_ids must be integers from 0, got float64"):
-        metrics.update(found, truth.astype(np.float64))
+        metric.update(found, truth_as(ids.astype(np.float64)))
+    with pytest.raises(ValueError, match="image 1: the ground truth needs instance_ids, got None"):
+        metric.update(found, truth_as(None))
     with pytest.raises(ValueError, match="predictions need scores"):
-        metrics.update(replace(found, scores=None), truth)
+        metric.update(replace(found, scores=None), truth_as(ids))
     with pytest.raises(ValueError, match="predicted classes must be 0 to 7, got 8"):
-        metrics.update(replace(found, classes=np.array([8])), truth)
-    assert len(metrics) == 0
-    metrics.update(found, truth)
+        metric.update(replace(found, classes=np.array([8])), truth_as(ids))
+    assert len(metric) == 0
+    metric.update(found, truth_as(ids))
     with pytest.raises(ValueError, match="image 1 was added before"):
-        metrics.update(found, truth)
-    for names in (["car", "tree"], ["car", "car"], []):
-        with pytest.raises(ValueError, match="class_names must be distinct names out of"):
-            CityscapesMetrics(names)
+        metric.update(found, truth_as(ids))
+    with pytest.raises(ValueError, match="class_names must be distinct names out of"):
+        CityscapesMetric(MetricSettings(("car", "tree")))
+    for names in (("car", "car"), ()):
+        with pytest.raises(ValueError, match="class_names must be distinct names, at least one"):
+            CityscapesMetric(MetricSettings(names))
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cityscapesscripts.evaluation", None)
     with pytest.raises(ImportError, match=r"pip install 'pointrend\[train\]'"):
-        CityscapesMetrics()
+        CityscapesMetric(MetricSettings(CITYSCAPES_CLASSES))

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as rle_masks
 
-from pointrend.metrics.coco import ImageInstances, InstanceMetrics
-from pointrend.metrics.lvis import Federated, LvisMetrics, LvisScores
+from pointrend.metrics.base import MetricSettings
+from pointrend.metrics.coco import CocoMetric
+from pointrend.metrics.instances import ImageInstances
+from pointrend.metrics.lvis import LvisMetric
 
 SIZE = (100, 120)
-Entry = tuple[ImageInstances, ImageInstances, Federated]
+Entry = tuple[ImageInstances, ImageInstances]
 
 A, B = (10, 10, 30, 30), (60, 60, 90, 100)
 ELSEWHERE = (0, 80, 40, 110)
@@ -45,95 +47,104 @@ def boxes_at(
     )
 
 
-def scores_of(entries: Sequence[Entry], num_classes: int = 2, **options: Any) -> LvisScores:
-    metrics = LvisMetrics(num_classes, **options)
+def scores_of(entries: Sequence[Entry], num_classes: int = 2, **options: Any) -> dict[str, float]:
+    metric = LvisMetric(settings_of(num_classes, **options))
     for entry in entries:
-        metrics.update(*entry)
-    return metrics.compute()
+        metric.update(*entry)
+    return metric.compute()
+
+
+def settings_of(num_classes: int, *, max_detections: int = 300, **options: Any) -> MetricSettings:
+    names = tuple(str(index) for index in range(num_classes))
+    return MetricSettings(names, max_detections=max_detections, **options)
+
+
+def per_class(scores: dict[str, float], num_classes: int = 2, kind: str = "mask") -> tuple[float, ...]:
+    return tuple(scores[f"{kind}_ap/{index}"] for index in range(num_classes))
 
 
 def test_a_class_that_was_not_looked_for_counts_for_nothing() -> None:
     truth = boxes_at([A])
     found = boxes_at([A, B, ELSEWHERE], [0, 1, 1], [0.5, 0.9, 0.8])
-    other = (boxes_at([B], [1], [0.4], image_id=2), boxes_at([B], [1], image_id=2), Federated())
-    assert scores_of([(found, truth, Federated()), other]).mask.ap == 100.0
+    other = (boxes_at([B], [1], [0.4], image_id=2), boxes_at([B], [1], image_id=2))
+    assert scores_of([(found, truth), other])["mask_ap"] == 100.0
     # Looked for and not there: two false positives before the right one.
-    absent = scores_of([(found, truth, Federated(absent=(1,))), other])
-    assert absent.mask.per_class == pytest.approx((100.0, 100 / 3))
+    absent = scores_of([(found, replace(truth, absent=(1,))), other])
+    assert per_class(absent) == pytest.approx((100.0, 100 / 3))
     # Class 0 is in the ground truth, so it was looked for.
     double = boxes_at([A, ELSEWHERE], [0, 0], [0.5, 0.9])
-    assert scores_of([(double, truth, Federated())]).mask.ap == pytest.approx(50.0)
+    assert scores_of([(double, truth)])["mask_ap"] == pytest.approx(50.0)
 
 
 def test_an_incomplete_class_has_no_false_positives() -> None:
     truth = boxes_at([A])
     found = boxes_at([A, B, ELSEWHERE], scores=[0.5, 0.9, 0.8])
-    complete = scores_of([(found, truth, Federated())])
-    incomplete = scores_of([(found, truth, Federated(incomplete=(0,)))])
-    assert complete.mask.ap == pytest.approx(100 / 3)
-    assert incomplete.mask.ap == incomplete.box.ap == incomplete.boundary.ap == 100.0
+    complete = scores_of([(found, truth)])
+    incomplete = scores_of([(found, replace(truth, incomplete=(0,)))])
+    assert complete["mask_ap"] == pytest.approx(100 / 3)
+    assert incomplete["mask_ap"] == incomplete["box_ap"] == incomplete["boundary_ap"] == 100.0
     # What is annotated must still be found.
-    missed = scores_of([(boxes_at([B], scores=[0.9]), truth, Federated(incomplete=(0,)))])
-    assert missed.mask.ap == 0.0
+    missed = scores_of([(boxes_at([B], scores=[0.9]), replace(truth, incomplete=(0,)))])
+    assert missed["mask_ap"] == 0.0
     # Incomplete in one image only.
-    other = (boxes_at([A, B], scores=[0.3, 0.95], image_id=2), boxes_at([A], image_id=2), Federated())
-    both = scores_of([(found, truth, Federated(incomplete=(0,))), other])
-    assert both.mask.ap == pytest.approx(100 * 2 / 3)  # one wrong, then two right: precision 2 / 3 at all recalls
+    other = (boxes_at([A, B], scores=[0.3, 0.95], image_id=2), boxes_at([A], image_id=2))
+    both = scores_of([(found, replace(truth, incomplete=(0,))), other])
+    assert both["mask_ap"] == pytest.approx(100 * 2 / 3)  # one wrong, then two right: precision 2 / 3 at all recalls
 
 
 def test_incomplete_alone_does_not_make_a_class_looked_for() -> None:
     """As in LVIS's code: without an instance in the image, and not among the absent, it was not looked for."""
     found = boxes_at([B], [1], [0.9])
-    other = (boxes_at([A], [1], [0.4], image_id=2), boxes_at([A], [1], image_id=2), Federated())
-    assert scores_of([(found, boxes_at([]), Federated(incomplete=(1,))), other]).mask.ap == 100.0
+    other = (boxes_at([A], [1], [0.4], image_id=2), boxes_at([A], [1], image_id=2))
+    assert scores_of([(found, replace(boxes_at([]), incomplete=(1,))), other])["mask_ap"] == 100.0
 
 
 def test_the_limit_is_over_all_classes_of_an_image() -> None:
     truth = boxes_at([A, B], [0, 1])
     found = boxes_at([ELSEWHERE, A, B], [3, 0, 1], [0.9, 0.8, 0.7])
-    two = scores_of([(found, truth, Federated())], 4, max_detections=2)
-    assert two.mask.per_class[:2] == (100.0, 0.0)  # the unjudged detection of class 3 took a place
-    assert scores_of([(found, truth, Federated())], 4, max_detections=3).mask.ap == 100.0
+    two = scores_of([(found, truth)], 4, max_detections=2)
+    assert per_class(two) == (100.0, 0.0)  # the unjudged detection of class 3 took a place
+    assert scores_of([(found, truth)], 4, max_detections=3)["mask_ap"] == 100.0
     ties = boxes_at([A, B], [0, 1], [0.5, 0.5])
-    assert scores_of([(ties, truth, Federated())], max_detections=1).mask.per_class == (100.0, 0.0)
+    assert per_class(scores_of([(ties, truth)], max_detections=1)) == (100.0, 0.0)
 
 
 def test_frequencies() -> None:
     truth = boxes_at([A, B, ELSEWHERE], [0, 1, 2])
     found = boxes_at([A, B], [0, 1], [0.9, 0.8])
-    scores = scores_of([(found, truth, Federated())], 4, frequencies="rcff")
-    assert (scores.mask.ap_rare, scores.mask.ap_common, scores.mask.ap_frequent) == (100.0, 100.0, 0.0)
-    assert scores.mask.ap == pytest.approx(200 / 3)
-    without = scores_of([(found, truth, Federated())], 4)
-    assert math.isnan(without.mask.ap_rare)
-    assert without.mask.ap == scores.mask.ap
+    scores = scores_of([(found, truth)], 4, frequencies=tuple("rcff"))
+    assert (scores["mask_ap_rare"], scores["mask_ap_common"], scores["mask_ap_frequent"]) == (100.0, 100.0, 0.0)
+    assert scores["mask_ap"] == pytest.approx(200 / 3)
+    without = scores_of([(found, truth)], 4)
+    assert math.isnan(without["mask_ap_rare"])
+    assert without["mask_ap"] == scores["mask_ap"]
 
 
 def test_nothing_there_is_nan() -> None:
-    empty = (boxes_at([], scores=[]), boxes_at([]), Federated())
-    for entries in ([], [empty], [(boxes_at([A], scores=[0.9]), boxes_at([]), Federated(absent=(0,)))]):
+    empty = (boxes_at([], scores=[]), boxes_at([]))
+    for entries in ([], [empty], [(boxes_at([A], scores=[0.9]), replace(boxes_at([]), absent=(0,)))]):
         scores = scores_of(entries)
-        assert math.isnan(scores.mask.ap)
-        assert math.isnan(scores.boundary.ar)
-        assert all(math.isnan(value) for value in scores.box.per_class)
-    assert scores_of([(boxes_at([], scores=[]), boxes_at([A]), Federated())]).mask.ap == 0.0
+        assert math.isnan(scores["mask_ap"])
+        assert math.isnan(scores["boundary_ar_300"])
+        assert all(math.isnan(value) for value in per_class(scores, kind="box"))
+    assert scores_of([(boxes_at([], scores=[]), boxes_at([A]))])["mask_ap"] == 0.0
 
 
 def test_everything_looked_for_is_coco() -> None:
     """With every class absent or complete in every image only the limit differs, which is not reached here."""
     rng = np.random.default_rng(5)
     entries = [random_entry(rng, image_id, 3) for image_id in range(8)]
-    coco = InstanceMetrics(3)
-    for found, truth, _ in entries:
+    coco = CocoMetric(settings_of(3, max_detections=100))
+    for found, truth in entries:
         coco.update(found, truth)
     expected = coco.compute()
-    scores = scores_of([(found, truth, Federated(absent=(0, 1, 2))) for found, truth, _ in entries], 3)
+    scores = scores_of([(found, replace(truth, absent=(0, 1, 2), incomplete=())) for found, truth in entries], 3)
     for kind in ("box", "mask", "boundary"):
-        ours, theirs = getattr(scores, kind), getattr(expected, kind)
-        assert ours.per_class == pytest.approx(theirs.per_class, nan_ok=True)
-        assert (ours.ap, ours.ap50, ours.ap75) == pytest.approx((theirs.ap, theirs.ap50, theirs.ap75))
-        assert ours.ar == pytest.approx(theirs.ar[100])
-    assert 5 < scores.mask.ap < 95
+        assert per_class(scores, 3, kind) == pytest.approx(per_class(expected, 3, kind), nan_ok=True)
+        names = [f"{kind}_{name}" for name in ("ap", "ap50", "ap75")]
+        assert [scores[name] for name in names] == pytest.approx([expected[name] for name in names])
+        assert scores[f"{kind}_ar_300"] == pytest.approx(expected[f"{kind}_ar_100"])
+    assert 5 < scores["mask_ap"] < 95
 
 
 # A slow reference, written from the rules
@@ -160,10 +171,10 @@ def random_entry(rng: np.random.Generator, image_id: int, classes: int) -> Entry
     scores = np.round(rng.random(len(found)), 1).tolist()
     absent = [c for c in range(classes) if c not in true_classes and rng.random() < 0.5]
     incomplete = [c for c in range(classes) if rng.random() < 0.3]
+    truth = boxes_at(true, true_classes, None, image_id)
     return (
         boxes_at(found, found_classes, scores, image_id),
-        boxes_at(true, true_classes, None, image_id),
-        Federated(tuple(absent), tuple(incomplete)),
+        replace(truth, absent=tuple(absent), incomplete=tuple(incomplete)),
     )
 
 
@@ -173,11 +184,11 @@ def reference(entries: Sequence[Entry], label: int, area: tuple[float, float], l
     for iou in np.linspace(0.5, 0.95, 10):
         hits: list[tuple[float, bool]] = []
         positives = 0
-        for found, truth, federated in sorted(entries, key=lambda entry: entry[1].image_id):
+        for found, truth in sorted(entries, key=lambda entry: entry[1].image_id):
             best = sorted(range(len(found)), key=lambda i: -found.scores[i])[:limit]
             mine = [i for i in best if found.classes[i] == label]
             objects = [j for j in range(len(truth)) if truth.classes[j] == label]
-            if not objects and label not in federated.absent:
+            if not objects and label not in truth.absent:
                 continue
             areas = {j: float(rle_masks.area(truth.masks[j])) for j in objects}
             counted = [j for j in objects if area[0] <= areas[j] <= area[1]]
@@ -192,7 +203,7 @@ def reference(entries: Sequence[Entry], label: int, area: tuple[float, float], l
                     free.remove(chosen)
                     if chosen in counted:
                         hits.append((found.scores[i], True))
-                elif label not in federated.incomplete and area[0] <= rle_masks.area(found.masks[i]) <= area[1]:
+                elif label not in truth.incomplete and area[0] <= rle_masks.area(found.masks[i]) <= area[1]:
                     hits.append((found.scores[i], False))
         if positives == 0:
             return math.nan
@@ -209,48 +220,53 @@ def reference(entries: Sequence[Entry], label: int, area: tuple[float, float], l
 def test_random_scenes_score_as_by_the_rules(seed: int, images: int, limit: int) -> None:
     rng = np.random.default_rng(seed)
     entries = [random_entry(rng, int(image_id), 3) for image_id in rng.permutation(50)[:images]]
-    scores = scores_of(entries, 3, max_detections=limit).mask
+    scores = scores_of(entries, 3, max_detections=limit)
     expected = [reference(entries, label, (0, 1e10), limit) for label in range(3)]
-    np.testing.assert_allclose(scores.per_class, expected, rtol=0, atol=1e-9)
-    for ours, area in ((scores.ap_small, (0, 32**2)), (scores.ap_medium, (32**2, 96**2))):
+    np.testing.assert_allclose(per_class(scores, 3), expected, rtol=0, atol=1e-9)
+    for ours, area in ((scores["mask_ap_small"], (0, 32**2)), (scores["mask_ap_medium"], (32**2, 96**2))):
         values = [reference(entries, label, area, limit) for label in range(3)]
         known = [value for value in values if not math.isnan(value)]
         np.testing.assert_allclose(ours, np.mean(known) if known else math.nan, rtol=0, atol=1e-9)
 
 
-def test_json() -> None:
-    scores = scores_of([(boxes_at([A], scores=[0.9]), boxes_at([A]), Federated())], 2, frequencies="rc")
-    content = json.loads(json.dumps(scores.to_dict(["cat", "dog"]), allow_nan=False))
-    assert content["mask"]["ap_rare"] == 100.0
-    assert content["mask"]["ap_common"] is None
-    assert content["mask"]["per_class"] == {"cat": 100.0, "dog": None}
-    with pytest.raises(ValueError, match="expected 2 distinct class names"):
-        scores.to_dict(["cat"])
+def test_names_of_the_numbers() -> None:
+    settings = MetricSettings(("cat", "dog"), max_detections=300, frequencies=("r", "c"))
+    metric = LvisMetric(settings)
+    metric.update(boxes_at([A], scores=[0.9]), boxes_at([A]))
+    scores = metric.compute()
+    assert scores["mask_ap_rare"] == 100.0
+    assert math.isnan(scores["mask_ap_common"])
+    assert scores["mask_ap/cat"] == 100.0
+    assert math.isnan(scores["mask_ap/dog"])
+    of_masks = ("", "50", "75", "_small", "_medium", "_large", "_rare", "_common", "_frequent", "/cat", "/dog")
+    expected = {f"{kind}_ap{end}" for kind in ("box", "mask", "boundary") for end in of_masks}
+    assert set(scores) == expected | {f"{kind}_ar_300" for kind in ("box", "mask", "boundary")}
 
 
 def test_what_does_not_belong_together_is_refused() -> None:
-    metrics = LvisMetrics(2)
+    metric = LvisMetric(settings_of(2))
     found, truth = boxes_at([A], scores=[0.9]), boxes_at([A])
-    with pytest.raises(ValueError, match="image 1: absent and incomplete classes must be 0 to 1, got 2"):
-        metrics.update(found, truth, Federated(absent=(2,)))
+    for wrong in (replace(truth, absent=(2,)), replace(truth, incomplete=(2,))):
+        with pytest.raises(ValueError, match="image 1: absent and incomplete classes must be 0 to 1, got 2"):
+            metric.update(found, wrong)
     with pytest.raises(ValueError, match="predictions are of image 1, ground truth of 2"):
-        metrics.update(found, boxes_at([A], image_id=2), Federated())
-    assert len(metrics) == 0
-    metrics.update(found, truth, Federated())
+        metric.update(found, boxes_at([A], image_id=2))
+    assert len(metric) == 0
+    metric.update(found, truth)
     with pytest.raises(ValueError, match="image 1 was added before"):
-        metrics.update(found, truth, Federated())
+        metric.update(found, truth)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_classes": 0}, "num_classes must be at least 1"),
+        ({"num_classes": 0}, "class_names must be distinct names, at least one"),
         ({"num_classes": 1, "max_detections": 0}, "max_detections must be at least 1, got 0"),
-        ({"num_classes": 1, "boundary_share": 1.0}, "boundary_share must be between 0 and 1"),
-        ({"num_classes": 2, "frequencies": "r"}, "frequencies must be one of r, c, f for each of 2 classes"),
-        ({"num_classes": 2, "frequencies": "rx"}, "frequencies must be one of r, c, f"),
+        ({"num_classes": 1, "boundary_ratio": 1.0}, "boundary_ratio must be between 0 and 1"),
+        ({"num_classes": 2, "frequencies": ("r",)}, "frequencies must be one of r, c, f for each of 2 classes"),
+        ({"num_classes": 2, "frequencies": ("r", "x")}, "frequencies must be one of r, c, f"),
     ],
 )
 def test_unusable_arguments_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        LvisMetrics(**options)
+        LvisMetric(settings_of(**options))

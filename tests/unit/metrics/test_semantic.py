@@ -1,11 +1,8 @@
 from __future__ import annotations
 
-import builtins
-import json
 import math
 import subprocess
 import sys
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,16 +10,35 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from pointrend.metrics import SemanticMetrics, SemanticScores
+from pointrend.metrics.base import MetricSettings
+from pointrend.metrics.semantic import SemanticMetric
 
 NAMES = ("sky", "road", "car", "pole")
 
 
-def _scores(*pairs: tuple[Tensor, Tensor], num_classes: int = 4, **settings: float) -> SemanticScores:
-    metrics = SemanticMetrics(num_classes, **settings)  # type: ignore[arg-type]
+KINDS = ("iou", "accuracy", "boundary_iou", "boundary_f")
+MEANS = ("miou", "mean_accuracy", "pixel_accuracy", "boundary_iou", "boundary_f")
+
+
+def _metric(num_classes: int = 4, *, ignore_index: int = 255, boundary_ratio: float | None = None) -> SemanticMetric:
+    names = tuple(str(index) for index in range(num_classes))
+    return SemanticMetric(MetricSettings(names, boundary_ratio=boundary_ratio), ignore_index)
+
+
+def _scores(
+    *pairs: tuple[Tensor, Tensor],
+    num_classes: int = 4,
+    ignore_index: int = 255,
+    boundary_ratio: float | None = None,
+) -> dict[str, float]:
+    metric = _metric(num_classes, ignore_index=ignore_index, boundary_ratio=boundary_ratio)
     for prediction, target in pairs:
-        metrics.update(prediction, target)
-    return metrics.compute()
+        metric.update(prediction, target)
+    return metric.compute()
+
+
+def _of_class(scores: dict[str, float], index: int) -> list[float]:
+    return [scores[f"{kind}/{index}"] for kind in KINDS]
 
 
 def _scene(seed: int, size: tuple[int, int] = (60, 80), classes: int = 4) -> Tensor:
@@ -46,13 +62,13 @@ def test_region_scores_by_hand() -> None:
     target = torch.tensor([[0, 0, 0, 1], [1, 1, 2, 2]])
     prediction = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 3]])
     scores = _scores((prediction, target))
-    assert [c.iou for c in scores.per_class] == pytest.approx([200 / 3, 300 / 5, 0, 0])
-    assert scores.miou == pytest.approx((200 / 3 + 60) / 4)
-    accuracy = [c.accuracy for c in scores.per_class]
+    assert [scores[f"iou/{index}"] for index in range(4)] == pytest.approx([200 / 3, 300 / 5, 0, 0])
+    assert scores["miou"] == pytest.approx((200 / 3 + 60) / 4)
+    accuracy = [scores[f"accuracy/{index}"] for index in range(4)]
     assert accuracy[:3] == pytest.approx([200 / 3, 100, 0])
     assert math.isnan(accuracy[3])  # predicted, but not in the ground truth
-    assert scores.mean_accuracy == pytest.approx((200 / 3 + 100) / 3)
-    assert scores.pixel_accuracy == pytest.approx(500 / 8)
+    assert scores["mean_accuracy"] == pytest.approx((200 / 3 + 100) / 3)
+    assert scores["pixel_accuracy"] == pytest.approx(500 / 8)
 
 
 def test_boundary_scores_by_hand() -> None:
@@ -60,10 +76,10 @@ def test_boundary_scores_by_hand() -> None:
     target, prediction = torch.zeros(2, 9, 9, dtype=torch.int64)
     target[2:7, 2:7] = 1
     prediction[2:7, 3:8] = 1
-    square = _scores((prediction, target), num_classes=2).per_class[1]
-    assert square.boundary_iou == pytest.approx(100 * 8 / 24)
-    assert square.boundary_f == pytest.approx(100)  # every contour pixel lies within a pixel
-    assert square.iou == pytest.approx(100 * 20 / 30)
+    square = _scores((prediction, target), num_classes=2)
+    assert square["boundary_iou/1"] == pytest.approx(100 * 8 / 24)
+    assert square["boundary_f/1"] == pytest.approx(100)  # every contour pixel lies within a pixel
+    assert square["iou/1"] == pytest.approx(100 * 20 / 30)
 
 
 def test_boundary_f_by_hand() -> None:
@@ -73,25 +89,25 @@ def test_boundary_f_by_hand() -> None:
     scores = _scores((prediction, target), num_classes=2)
     precision, recall = 1 / 3, 1 / 2
     expected = 2 * precision * recall / (precision + recall)
-    assert scores.per_class[1].boundary_f == pytest.approx(100 * expected)
+    assert scores["boundary_f/1"] == pytest.approx(100 * expected)
 
 
 def test_a_class_on_one_side_only_has_boundary_f_zero() -> None:
     target, prediction = torch.zeros(2, 10, 10, dtype=torch.int64)
     target[:5], prediction[5:] = 1, 2
     scores = _scores((prediction, target), num_classes=4)
-    assert [c.boundary_f for c in scores.per_class[1:3]] == [0, 0]
-    assert [c.boundary_iou for c in scores.per_class[1:3]] == [0, 0]
-    assert math.isnan(scores.per_class[3].boundary_f)
+    assert [scores["boundary_f/1"], scores["boundary_f/2"]] == [0, 0]
+    assert [scores["boundary_iou/1"], scores["boundary_iou/2"]] == [0, 0]
+    assert math.isnan(scores["boundary_f/3"])
 
 
-def _slow_reference(pairs: list[tuple[Tensor, Tensor]], classes: int, share: float) -> dict[str, float]:
+def _slow_reference(pairs: list[tuple[Tensor, Tensor]], classes: int, ratio: float) -> dict[str, float]:
     """The definitions, one class and one mask at a time."""
     names = ("iou", "accuracy", "boundary_iou")
     sums = {name: np.zeros((classes, 2)) for name in names} | {"f": np.zeros((classes, 4))}
     for prediction, target in ((p.numpy(), t.numpy()) for p, t in pairs):
         counted = target != 255
-        width = max(1, round(share * (target.shape[0] ** 2 + target.shape[1] ** 2) ** 0.5))
+        width = max(1, round(ratio * (target.shape[0] ** 2 + target.shape[1] ** 2) ** 0.5))
         for label in range(classes):
             masks = [(labels == label) & counted for labels in (prediction, target)]
             bands, contours = (
@@ -111,12 +127,12 @@ def _slow_reference(pairs: list[tuple[Tensor, Tensor]], classes: int, share: flo
     return scores | {"f": float(np.mean(f))}
 
 
-@pytest.mark.parametrize("share", [0.005, 0.03])
-def test_agrees_with_the_definitions(share: float) -> None:
+@pytest.mark.parametrize("ratio", [0.005, 0.03])
+def test_agrees_with_the_definitions(ratio: float) -> None:
     pairs = _pairs()
-    scores = _scores(*pairs, boundary_share=share)
-    expected = _slow_reference(pairs, 4, share)
-    got = (scores.miou, scores.mean_accuracy, scores.boundary_iou, scores.boundary_f)
+    scores = _scores(*pairs, boundary_ratio=ratio)
+    expected = _slow_reference(pairs, 4, ratio)
+    got = [scores[name] for name in ("miou", "mean_accuracy", "boundary_iou", "boundary_f")]
     assert got == pytest.approx([100 * value for value in expected.values()])
     assert all(5 < value < 99 for value in got)  # the case says something
 
@@ -127,8 +143,7 @@ def test_perfect_prediction_scores_100() -> None:
         perfect = torch.where(target == 255, prediction, target)
         pairs.append((perfect, target))
     scores = _scores(*pairs)
-    means = (scores.miou, scores.mean_accuracy, scores.pixel_accuracy, scores.boundary_iou, scores.boundary_f)
-    assert means == (100, 100, 100, 100, 100)
+    assert [scores[name] for name in MEANS] == [100, 100, 100, 100, 100]
 
 
 def test_ignored_pixels_change_nothing() -> None:
@@ -151,24 +166,27 @@ def test_sums_over_the_data_set_not_means_of_images() -> None:
     pairs = [(large, large), (wrong, small)]
     whole = _scores(*pairs)
     singles = [_scores(pair) for pair in pairs]
-    for name in ("miou", "mean_accuracy", "pixel_accuracy", "boundary_iou", "boundary_f"):
-        mean = sum(getattr(single, name) for single in singles) / len(singles)
-        assert abs(getattr(whole, name) - mean) > 1, name
+    for name in MEANS:
+        mean = sum(single[name] for single in singles) / len(singles)
+        assert abs(whole[name] - mean) > 1, name
 
 
 def test_classes_that_never_occur_are_left_out() -> None:
     pairs = _pairs()
     few, many = _scores(*pairs), _scores(*pairs, num_classes=9)
-    assert many.per_class[:4] == few.per_class
-    assert (many.miou, many.boundary_iou, many.boundary_f) == (few.miou, few.boundary_iou, few.boundary_f)
-    assert all(math.isnan(value) for c in many.per_class[4:] for value in vars(c).values())
+    for index in range(4):
+        assert _of_class(many, index) == _of_class(few, index)
+    for name in ("miou", "boundary_iou", "boundary_f"):
+        assert many[name] == few[name]
+    assert all(math.isnan(value) for index in range(4, 9) for value in _of_class(many, index))
 
 
 def test_more_classes_than_a_byte_holds() -> None:
     pairs = _pairs()
     spread = [(p * 100, torch.where(t == 255, -1, t * 100)) for p, t in pairs]
     wide, narrow = _scores(*spread, num_classes=301, ignore_index=-1), _scores(*pairs)
-    assert wide.per_class[::100] == narrow.per_class
+    for index in range(4):
+        assert _of_class(wide, 100 * index) == _of_class(narrow, index)
 
 
 def test_dtypes_do_not_matter() -> None:
@@ -182,13 +200,13 @@ def test_binary_masks() -> None:
     target = torch.zeros(20, 20, dtype=torch.uint8)
     target[5:15, 5:15] = 1
     scores = _scores((target.bool(), target), num_classes=2)
-    assert (scores.miou, scores.boundary_iou) == (100, 100)
+    assert (scores["miou"], scores["boundary_iou"]) == (100, 100)
 
 
 def test_update_leaves_its_inputs_alone() -> None:
     (prediction, target), *_ = _pairs()
     copies = prediction.clone(), target.clone()
-    SemanticMetrics(4).update(prediction, target)
+    _metric().update(prediction, target)
     assert torch.equal(prediction, copies[0])
     assert torch.equal(target, copies[1])
 
@@ -196,59 +214,79 @@ def test_update_leaves_its_inputs_alone() -> None:
 def test_nothing_counted_gives_nan() -> None:
     void = torch.full((6, 6), 255)
     for scores in (_scores(), _scores((torch.zeros_like(void), void))):
-        assert math.isnan(scores.miou)
-        assert math.isnan(scores.pixel_accuracy)
-        assert math.isnan(scores.boundary_f)
+        assert math.isnan(scores["miou"])
+        assert math.isnan(scores["pixel_accuracy"])
+        assert math.isnan(scores["boundary_f"])
+
+
+def _gathered(first: SemanticMetric, second: SemanticMetric) -> None:
+    """Synchronises `first` as torchmetrics does where `second` is in another process."""
+    others = iter([second.confusion, second.bands, second.contours])
+    first.sync(dist_sync_fn=lambda own, group: [own, next(others)], distributed_available=lambda: True)
 
 
 def test_counts_of_processes_add_up() -> None:
     pairs = _pairs()
-    first, second = SemanticMetrics(4), SemanticMetrics(4)
-    first.update(*pairs[0])
+    first, second, third = _metric(), _metric(), _metric()
+    for metric in (first, third):
+        metric.update(*pairs[0])
     for pair in pairs[1:]:
         second.update(*pair)
-    summed = {name: value + second.state()[name] for name, value in first.state().items()}
-    loaded = SemanticMetrics(4)
-    loaded.update(*pairs[0])  # replaced
-    loaded.load(summed)
-    first.add(second.state())
+    _gathered(first, second)
+    third.merge_state(second)
     expected = _scores(*pairs)
     assert first.compute() == expected
-    assert loaded.compute() == expected
+    assert third.compute() == expected
     assert second.compute() == _scores(*pairs[1:])
 
 
-def test_state_is_a_copy() -> None:
-    metrics = SemanticMetrics(4)
-    metrics.update(*_pairs(1)[0])
-    before = metrics.compute()
-    for value in metrics.state().values():
-        value.zero_()  # as an all-reduce in place might change it
-    assert metrics.compute() == before
-    state = metrics.state()
-    metrics.load(state)
-    for value in state.values():
-        value.zero_()
-    assert metrics.compute() == before
+def test_numbers_of_one_process_do_not_wait_for_others() -> None:
+    """Training evaluates in the first process alone."""
+    metric = _metric()
+    metric.dist_sync_fn = lambda *_: pytest.fail("the other processes were asked")
+    metric.distributed_available_fn = lambda: True
+    metric.update(*_pairs(1)[0])
+    assert metric.compute() == _scores(_pairs(1)[0])
 
 
-def test_counting_goes_on_after_load() -> None:
+def test_state_stays_as_it_was_handed_out() -> None:
     pairs = _pairs()
-    first, second = SemanticMetrics(4), SemanticMetrics(4)
+    metric = _metric()
+    metric.update(*pairs[0])
+    state = metric.metric_state
+    copies = {name: value.clone() for name, value in state.items()}
+    metric.update(*pairs[1])
+    assert all(torch.equal(state[name], value) for name, value in copies.items())
+
+
+def test_counting_goes_on_after_sync() -> None:
+    pairs = _pairs()
+    first, second = _metric(), _metric()
     first.update(*pairs[0])
-    second.load(first.state())
-    for pair in pairs[1:]:
-        second.update(*pair)
-    assert second.compute() == _scores(*pairs)
+    second.update(*pairs[1])
+    _gathered(first, second)
+    assert first.compute() == _scores(*pairs[:2])
+    first.update(*pairs[2])
+    assert first.compute() == _scores(pairs[0], pairs[2])
 
 
 def test_state_of_other_classes_is_refused_and_nothing_added() -> None:
-    metrics = SemanticMetrics(4)
-    metrics.update(*_pairs(1)[0])
-    before = metrics.compute()
-    with pytest.raises(ValueError, match="metrics state must have shapes"):
-        metrics.add(SemanticMetrics(5).state())
-    assert metrics.compute() == before
+    metric = _metric()
+    metric.update(*_pairs(1)[0])
+    before = metric.compute()
+    with pytest.raises(RuntimeError, match="size of tensor"):
+        metric.merge_state(_metric(5))
+    metric.compute_with_cache = False
+    assert metric.compute() == before
+
+
+def test_reset_forgets_everything() -> None:
+    pairs = _pairs()
+    metric = _metric()
+    metric.update(*pairs[0])
+    metric.reset()
+    metric.update(*pairs[1])
+    assert metric.compute() == _scores(pairs[1])
 
 
 BAD = [
@@ -270,56 +308,41 @@ BAD = [
 
 @pytest.mark.parametrize(("prediction", "target", "message"), BAD)
 def test_wrong_maps_are_refused_in_one_line(prediction: Tensor, target: Tensor, message: str) -> None:
-    metrics = SemanticMetrics(4)
+    metric = _metric()
     with pytest.raises(ValueError, match=message) as caught:
-        metrics.update(prediction, target)
+        metric.update(prediction, target)
     assert "\n" not in str(caught.value)
-    assert all(value.sum() == 0 for value in metrics.state().values())
+    assert all(value.sum() == 0 for value in metric.metric_state.values())
 
 
 def test_wrong_settings_are_refused() -> None:
-    with pytest.raises(ValueError, match="num_classes must be at least 2"):
-        SemanticMetrics(1)
-    with pytest.raises(ValueError, match="boundary_share must be between 0 and 1, got 0"):
-        SemanticMetrics(2, boundary_share=0)
+    with pytest.raises(ValueError, match="class_names must be at least 2"):
+        _metric(1)
+    with pytest.raises(ValueError, match="boundary_ratio must be between 0 and 1, got 0"):
+        _metric(2, boundary_ratio=0)
+    for names in (("a", "b", "c", "a"), ()):
+        with pytest.raises(ValueError, match="class_names must be distinct names, at least one"):
+            MetricSettings(names)
 
 
-def test_to_dict_is_strict_json() -> None:
+def test_names_of_the_numbers() -> None:
     target = torch.zeros(8, 8, dtype=torch.int64)
     target[:, 4:] = 1
-    scores = _scores((target, target))
-    data = scores.to_dict(NAMES)
-    assert json.loads(json.dumps(data, allow_nan=False)) == {
-        **dict.fromkeys(("miou", "mean_accuracy", "pixel_accuracy", "boundary_iou", "boundary_f"), 100.0),
-        "per_class": {
-            name: dict.fromkeys(("iou", "accuracy", "boundary_iou", "boundary_f"), score)
-            for name, score in zip(NAMES, (100.0, 100.0, None, None), strict=True)
-        },
-    }
+    metric = SemanticMetric(MetricSettings(NAMES))
+    metric.update(target, target)
+    scores = metric.compute()
+    expected = dict.fromkeys(MEANS, 100.0)
+    for name, score in zip(NAMES, (100.0, 100.0, math.nan, math.nan), strict=True):
+        expected |= {f"{kind}/{name}": score for kind in KINDS}
+    assert scores == pytest.approx(expected, rel=0, abs=0, nan_ok=True)
 
 
-@pytest.mark.parametrize("names", [("a", "b"), ("a", "b", "c", "a")])
-def test_to_dict_refuses_names_that_do_not_fit(names: tuple[str, ...]) -> None:
-    with pytest.raises(ValueError, match="expected 4 distinct class names"):
-        _scores(_pairs(1)[0]).to_dict(names)
-
-
-@pytest.fixture
-def without_torchmetrics(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def refuse(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name.startswith("torchmetrics"):
-            raise ModuleNotFoundError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
-
-
-@pytest.mark.usefixtures("without_torchmetrics")
 def test_missing_torchmetrics_names_the_install_command() -> None:
-    with pytest.raises(ImportError, match=r"pip install 'pointrend\[train\]'"):
-        SemanticMetrics(4)
+    code = "import sys; sys.modules['torchmetrics'] = None; from pointrend.metrics import METRICS"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1] == (
+        "ImportError: evaluation needs torchmetrics: pip install 'pointrend[train]'"
+    )
 
 
 def test_import_does_not_load_torchmetrics() -> None:

@@ -13,6 +13,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RPNHead
 
+from pointrend.models import Detection
 from pointrend.models.detector import (
     Anchors,
     LevelRoIAlign,
@@ -329,7 +330,7 @@ def test_detections_against_a_loop() -> None:
     logits = torch.randn(30, 5, generator=generator) * 2
     corner = torch.rand(30, 5, 2, generator=generator) * 40
     boxes = torch.cat((corner, corner + torch.rand(30, 5, 2, generator=generator) * 40), dim=2)
-    found = best_detections(logits, boxes, (50, 60), score_threshold=0.1, nms=0.3, max_detections=20)
+    found = best_detections(logits, boxes, (50, 60), Detection(score_threshold=0.1, nms=0.3, max_detections=20))
     candidates = []
     for region in range(30):
         scores = logits[region].exp() / logits[region].exp().sum()

@@ -6,8 +6,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pointrend.models import InstancePointRend, SemanticPointRend, instance_pointrend, semantic_pointrend
-from pointrend.models.folding import folded
+from pointrend.models import (
+    InstanceArchitecture,
+    InstancePointRend,
+    MaskArchitecture,
+    SemanticArchitecture,
+    SemanticPointRend,
+    instance_pointrend,
+    semantic_pointrend,
+)
+from pointrend.models.folding import prepared
 
 
 def norms(network: nn.Module) -> int:
@@ -33,14 +41,19 @@ def test_the_same_numbers_without_norms(backbone: str, task: str) -> None:
     torch.manual_seed(0)
     network: SemanticPointRend | InstancePointRend
     if task == "semantic":
-        network = semantic_pointrend(num_classes=3, backbone=backbone, fpn_channels=8, coarse_channels=8)
+        network = semantic_pointrend(3, SemanticArchitecture(backbone=backbone, fpn_channels=8, coarse_channels=8))
     else:
-        network = instance_pointrend(num_classes=3, backbone=backbone, fpn_channels=8, box_hidden=8, coarse_hidden=8)
+        network = instance_pointrend(
+            3, InstanceArchitecture(backbone=backbone, fpn_channels=8, box_hidden=8, mask=MaskArchitecture(hidden=8))
+        )
     unsettled(network)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    made = folded(network)
+    made = prepared(network)
     assert norms(made) == 0 < norms(network)
+    assert not made.training
+    assert network.training
     images = torch.randn(2, 3, 70, 97)
+    network.eval()
     with torch.inference_mode():
         for expected, found in zip(network.maps(images), made.maps(images), strict=True):
             assert float((expected - found).abs().max()) < 1e-4 * float(expected.std())
@@ -65,14 +78,20 @@ class Odd(nn.Module):
 def test_what_cannot_be_folded_is_given_back(shared: bool) -> None:
     network = Odd(shared=shared)
     unsettled(network)
-    made = folded(network)
+    made = prepared(network)
+    network.eval()
     images = torch.randn(1, 3, 20, 20)
     for expected, found in zip(network.maps(images), made.maps(images), strict=True):
-        assert torch.equal(expected, found)
+        torch.testing.assert_close(expected, found)  # the copy computes channels-last
     assert norms(made) == 1
 
 
-def test_without_norms_it_is_the_network_itself() -> None:
+def test_without_norms_it_is_a_copy() -> None:
     network = Odd(shared=False)
     network.norm = nn.Identity()  # type: ignore[assignment]
-    assert folded(network) is network
+    made = prepared(network)
+    assert made is not network
+    images = torch.randn(1, 3, 20, 20)
+    network.eval()
+    for expected, found in zip(network.maps(images), made.maps(images), strict=True):
+        torch.testing.assert_close(expected, found)

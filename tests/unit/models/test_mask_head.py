@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,8 +13,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from pointrend.core import regular_grid, sample_points
-from pointrend.models import CoarseMaskHead, PointHead, PointRendMaskHead
+from pointrend.core import MASK_SUBDIVISION, Subdivision, regular_grid, sample_points
+from pointrend.models import CoarseMaskHead, PointArchitecture, PointHead, PointRendMaskHead
 from pointrend.models import mask_head as module
 from pointrend.models.mask_head import CHUNK_BYTES, sample_in_boxes
 
@@ -26,7 +27,9 @@ def head(num_classes: int = 3, *, channels: int = 5, early: int = 0, **settings:
     torch.manual_seed(0)
     made = PointRendMaskHead(
         coarse_head=CoarseMaskHead(in_channels=channels, num_classes=num_classes, channels=6, hidden=12),
-        point_head=PointHead(in_channels=channels + early, num_classes=num_classes, hidden=8, depth=2),
+        point_head=PointHead(
+            in_channels=channels + early, num_classes=num_classes, architecture=PointArchitecture(hidden=8, depth=2)
+        ),
         **settings,  # type: ignore[arg-type]
     )
     for layer in (made.coarse_head.classifier, made.point_head.classifier):
@@ -103,8 +106,8 @@ def test_one_classs_logits_are_those_of_all() -> None:
 @torch.no_grad()
 def test_class_agnostic_masks_do_not_depend_on_the_class() -> None:
     made, fine = head(num_classes=1), maps()
-    one = made.render(fine, BOXES, CLASSES, SIZE, steps=1)
-    other = made.render(fine, BOXES, CLASSES * 1000, SIZE, steps=1)
+    one = made.render(fine, BOXES, CLASSES, SIZE, replace(MASK_SUBDIVISION, steps=1))
+    other = made.render(fine, BOXES, CLASSES * 1000, SIZE, replace(MASK_SUBDIVISION, steps=1))
     assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
@@ -131,7 +134,10 @@ def test_padding_reaches_every_reading() -> None:
         made = head(padding=padding)
         one, two = (made.coarse(fine[0], boxes, SIZE) for boxes in (outside, inside))
         assert torch.allclose(one, two, atol=1e-4) == (padding == "border")
-        stages = [made.render(fine, boxes, classes, SIZE, steps=1)[-1] for boxes in (outside, inside)]
+        stages = [
+            made.render(fine, boxes, classes, SIZE, replace(MASK_SUBDIVISION, steps=1))[-1]
+            for boxes in (outside, inside)
+        ]
         assert torch.allclose(*stages, atol=1e-4) == (padding == "border")
 
 
@@ -142,7 +148,7 @@ def test_padding_reaches_every_reading() -> None:
 @pytest.mark.parametrize("early", [0, 3])
 def test_with_all_points_it_is_the_point_head_everywhere(early: int) -> None:
     made, fine = head(early=early), maps(early=early)
-    stages = made.render(fine, BOXES, CLASSES, SIZE, start=4, num_points=32 * 32, steps=3)
+    stages = made.render(fine, BOXES, CLASSES, SIZE, Subdivision(32 * 32, 3, start=4))
     assert [tuple(stage.shape) for stage in stages] == [(3, 1, side, side) for side in (7, 4, 8, 16, 32)]
     coarse = made.coarse(fine[0], BOXES, SIZE)
     torch.testing.assert_close(stages[0], made.of_class(coarse, CLASSES), atol=1e-5, rtol=1e-4)
@@ -163,7 +169,7 @@ def test_the_published_sides_and_points() -> None:
 
 @torch.no_grad()
 def test_no_steps_leave_the_start_grid() -> None:
-    stages = head().render(maps(), BOXES, CLASSES, SIZE, start=5, steps=0)
+    stages = head().render(maps(), BOXES, CLASSES, SIZE, replace(MASK_SUBDIVISION, steps=0, start=5))
     assert [stage.shape[2] for stage in stages] == [7, 5]
 
 
@@ -176,7 +182,7 @@ def test_chunks_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch) -> No
         corner = torch.rand(count, 2, generator=generator) * 40
         boxes.append(torch.cat((corner, corner + torch.rand(count, 2, generator=generator) * 50 + 2), dim=1))
     classes = torch.randint(0, 3, (11,), generator=generator)
-    whole = made.render(fine, boxes, classes, SIZE, num_points=200, steps=2)
+    whole = made.render(fine, boxes, classes, SIZE, replace(MASK_SUBDIVISION, num_points=200, steps=2))
     calls: list[int] = []
     original = PointRendMaskHead.coarse
 
@@ -189,7 +195,7 @@ def test_chunks_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch) -> No
     for limit, expected in ((1, [1] * 11), (3 * a_region, [3, 3, 1, 3, 1])):
         monkeypatch.setattr(module, "CHUNK_BYTES", limit)
         calls.clear()
-        chunked = made.render(fine, boxes, classes, SIZE, num_points=200, steps=2)
+        chunked = made.render(fine, boxes, classes, SIZE, replace(MASK_SUBDIVISION, num_points=200, steps=2))
         assert calls == expected
         for one, two in zip(whole, chunked, strict=True):
             torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-4)
@@ -216,9 +222,11 @@ def test_boxes_without_area_and_beyond_the_border_have_finite_masks(box: tuple[f
 @torch.no_grad()
 def test_half_precision_maps_and_autocast_render_in_single() -> None:
     made, fine = head(), maps()
-    expected = made.render(fine, BOXES, CLASSES, SIZE, num_points=50, steps=1)
+    expected = made.render(fine, BOXES, CLASSES, SIZE, replace(MASK_SUBDIVISION, num_points=50, steps=1))
     with torch.autocast("cpu", torch.bfloat16):
-        found = made.render([f.bfloat16() for f in fine], BOXES, CLASSES, SIZE, num_points=50, steps=1)
+        found = made.render(
+            [f.bfloat16() for f in fine], BOXES, CLASSES, SIZE, replace(MASK_SUBDIVISION, num_points=50, steps=1)
+        )
     assert all(stage.dtype == torch.float32 for stage in found)
     torch.testing.assert_close(found[1], expected[1], atol=0.2, rtol=0.1)
 
@@ -254,7 +262,9 @@ def test_memory_does_not_depend_on_the_number_of_classes(num_classes: int) -> No
     torch.manual_seed(0)
     made = PointRendMaskHead(
         coarse_head=CoarseMaskHead(in_channels=8, num_classes=num_classes, channels=4, hidden=8),
-        point_head=PointHead(in_channels=8, num_classes=num_classes, hidden=16, depth=1),
+        point_head=PointHead(
+            in_channels=8, num_classes=num_classes, architecture=PointArchitecture(hidden=16, depth=1)
+        ),
     ).eval()
     boxes = [torch.tensor([[4.0, 6, 60, 50]]).expand(60, -1)]
     classes = torch.arange(60) % num_classes

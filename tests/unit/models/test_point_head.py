@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pointrend.models import PointHead
+from pointrend.models import PointArchitecture, PointHead
 
 
 def inputs(classes: int = 3, channels: int = 10) -> tuple[Tensor, Tensor]:
@@ -25,8 +25,10 @@ def test_published_shapes() -> None:
 
 @pytest.mark.parametrize("depth", [0, 1, 4])
 def test_coarse_logits_enter_every_layer_or_only_the_first(depth: int) -> None:
-    every = PointHead(in_channels=10, num_classes=3, hidden=8, depth=depth)
-    first = PointHead(in_channels=10, num_classes=3, hidden=8, depth=depth, coarse_every_layer=False)
+    every = PointHead(in_channels=10, num_classes=3, architecture=PointArchitecture(hidden=8, depth=depth))
+    first = PointHead(
+        in_channels=10, num_classes=3, architecture=PointArchitecture(hidden=8, depth=depth, coarse_every_layer=False)
+    )
     assert weights(every) == [*([(8, 13)] + [(8, 11)] * depth)[:depth], (3, 11 if depth else 13)]
     assert weights(first) == [*([(8, 13)] + [(8, 8)] * depth)[:depth], (3, 8 if depth else 13)]
     fine, coarse = inputs()
@@ -35,7 +37,9 @@ def test_coarse_logits_enter_every_layer_or_only_the_first(depth: int) -> None:
 
 @pytest.mark.parametrize("every", [True, False])
 def test_it_is_the_mlp_written_out(every: bool) -> None:
-    head = PointHead(in_channels=10, num_classes=3, hidden=8, depth=2, coarse_every_layer=every)
+    head = PointHead(
+        in_channels=10, num_classes=3, architecture=PointArchitecture(hidden=8, depth=2, coarse_every_layer=every)
+    )
     for parameter in head.parameters():
         nn.init.normal_(parameter)
     fine, coarse = inputs()
@@ -52,7 +56,7 @@ def test_it_is_the_mlp_written_out(every: bool) -> None:
 
 
 def test_points_do_not_see_each_other() -> None:
-    head = PointHead(in_channels=10, num_classes=3, hidden=8)
+    head = PointHead(in_channels=10, num_classes=3, architecture=PointArchitecture(hidden=8))
     fine, coarse = inputs()
     order = torch.tensor([3, 1, 5, 0, 2, 4])
     torch.testing.assert_close(head(fine[:, order], coarse[:, order]), head(fine, coarse)[:, order])
@@ -63,14 +67,14 @@ def test_a_new_head_has_no_opinion() -> None:
 
 
 def test_gradients() -> None:
-    head = PointHead(in_channels=4, num_classes=2, hidden=5, depth=2).double()
+    head = PointHead(in_channels=4, num_classes=2, architecture=PointArchitecture(hidden=5, depth=2)).double()
     fine = torch.randn(1, 3, 4, dtype=torch.float64, requires_grad=True)
     coarse = torch.randn(1, 3, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(head, (fine, coarse))
 
 
 def test_normalized_fine_features_of_any_scale_give_the_same_answer() -> None:
-    head = PointHead(in_channels=10, num_classes=3, hidden=8, normalize=True).train()
+    head = PointHead(in_channels=10, num_classes=3, architecture=PointArchitecture(hidden=8, normalize=True)).train()
     nn.init.normal_(head.classifier.weight)
     fine, coarse = inputs()
     torch.testing.assert_close(head(fine * 100 + 7, coarse), head(fine, coarse), atol=1e-3, rtol=1e-3)

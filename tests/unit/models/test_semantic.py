@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from pointrend.core import (
+    LABEL_SUBDIVISION,
+    Sampling,
+    Subdivision,
     labels_of,
     point_cross_entropy,
     regular_grid,
@@ -16,7 +20,13 @@ from pointrend.core import (
     semantic_cross_entropy,
     training_points,
 )
-from pointrend.models import SemanticOutput, SemanticPointRend, semantic_pointrend
+from pointrend.models import (
+    PointArchitecture,
+    SemanticArchitecture,
+    SemanticOutput,
+    SemanticPointRend,
+    semantic_pointrend,
+)
 
 
 def small(
@@ -25,13 +35,15 @@ def small(
     """A network of few channels whose answers depend on its inputs, in evaluation mode."""
     torch.manual_seed(0)
     network = semantic_pointrend(
-        num_classes=num_classes,
-        backbone=backbone,
-        fpn_channels=16,
-        coarse_channels=32,
-        coarse_norm=norm,  # type: ignore[arg-type]
-        point_hidden=16,
-        fine_strides=fine_strides,
+        num_classes,
+        SemanticArchitecture(
+            backbone=backbone,
+            fpn_channels=16,
+            coarse_channels=32,
+            coarse_norm=norm,
+            fine_strides=fine_strides,
+            point=PointArchitecture(hidden=16),
+        ),
     )
     nn.init.normal_(network.point_head.classifier.weight)
     nn.init.normal_(network.coarse_head.classifier.weight)
@@ -82,9 +94,9 @@ def test_sizes_of_what_comes_out(size: tuple[int, int], num_classes: int, fine_s
         assert output.coarse.shape == (2, num_classes, height, width)
         assert [tuple(f.shape[2:]) for f in output.fine] == [(-(-size[0] // s), -(-size[1] // s)) for s in fine_strides]
         for steps in (0, 1, 3):
-            rendered = network.render(output, num_points=50, steps=steps)
+            rendered = network.render(output, Subdivision(50, steps))
             assert rendered.shape == (2, num_classes, height * 2**steps, width * 2**steps)
-        rendered = network.render(output, num_points=50, steps=2)
+        rendered = network.render(output, Subdivision(50, 2))
     assert rendered.isfinite().all()
     labels = labels_of(rendered, dim=1)
     assert labels.max() < max(2, num_classes)
@@ -95,15 +107,15 @@ def test_other_backbones(backbone: str) -> None:
     network = small(backbone=backbone)
     with torch.no_grad():
         output = network(images(1, 3, 33, 65))
-        assert network.render(output, num_points=20, steps=2).shape == (1, 4, 36, 68)
+        assert network.render(output, Subdivision(20, 2)).shape == (1, 4, 36, 68)
 
 
 def test_render_is_the_last_step() -> None:
     network = small()
     with torch.no_grad():
         output = network(images(1, 3, 64, 64))
-        steps = list(network.subdivision_steps(output, num_points=33, steps=3))
-        assert torch.equal(network.render(output, num_points=33, steps=3), steps[-1].logits)
+        steps = list(network.subdivision_steps(output, Subdivision(33, 3)))
+        assert torch.equal(network.render(output, Subdivision(33, 3)), steps[-1].logits)
 
 
 @pytest.mark.parametrize("fine_strides", [(4,), (4, 2), (2, 4)])
@@ -138,7 +150,7 @@ def test_a_training_step_reaches_every_parameter(num_classes: int) -> None:
     output = network(images(2, 3, 65, 97))
     labels = torch.randint(max(2, num_classes), (2, 65, 97), generator=torch.Generator().manual_seed(0))
     labels[0] = 255  # one image of nothing
-    points = training_points(output.coarse, num_points=40, generator=torch.Generator().manual_seed(0))
+    points = training_points(output.coarse, Sampling(40), generator=torch.Generator().manual_seed(0))
     loss = point_cross_entropy(network.point_logits(output, points), sample_labels(labels, points))
     dense = torch.nn.functional.interpolate(output.coarse, size=(65, 97), mode="bilinear", align_corners=False)
     (loss + semantic_cross_entropy(dense, labels)).backward()
@@ -170,8 +182,8 @@ def test_images_of_a_batch_do_not_influence_each_other(norm: str) -> None:
                 coarse=together.coarse[item : item + 1], fine=tuple(f[item : item + 1] for f in together.fine)
             )
             torch.testing.assert_close(
-                network.render(together, num_points=100, steps=2)[item],
-                network.render(output, num_points=100, steps=2)[0],
+                network.render(together, Subdivision(100, 2))[item],
+                network.render(output, Subdivision(100, 2))[0],
                 atol=1e-4,
                 rtol=1e-4,
             )
@@ -181,7 +193,7 @@ def test_a_full_budget_is_the_point_head_at_every_pixel() -> None:
     network = small()
     with torch.no_grad():
         output = network(images(2, 3, 33, 65))
-        rendered = network.render(output, num_points=10**6, steps=2)
+        rendered = network.render(output, Subdivision(10**6, 2))
         dense = network.point_logits(output, regular_grid((36, 68), batch=2))
     torch.testing.assert_close(rendered, dense.transpose(1, 2).view(2, 4, 36, 68), atol=1e-4, rtol=1e-4)
 
@@ -191,11 +203,11 @@ def test_autocast_runs_dense_and_rendering(num_classes: int) -> None:
     network = small(num_classes, fine_strides=(4, 2))
     batch = images(1, 3, 64, 64)
     with torch.no_grad():
-        expected = network.render(network(batch), num_points=200, steps=2)
+        expected = network.render(network(batch), Subdivision(200, 2))
         with torch.autocast("cpu", torch.bfloat16):
             output = network(batch)
-            rendered = network.render(output, num_points=200, steps=2)
-            (step, *_) = network.subdivision_steps(output, num_points=200, steps=1)
+            rendered = network.render(output, Subdivision(200, 2))
+            (step, *_) = network.subdivision_steps(output, Subdivision(200, 1))
     assert output.coarse.dtype == torch.bfloat16
     assert rendered.dtype == step.uncertainty.dtype == step.points.dtype == torch.float32
     # bfloat16 has 8 bits of mantissa: the answers differ a little, the picture does not.
@@ -207,7 +219,7 @@ def test_autocast_trains() -> None:
     network = small().train()
     with torch.autocast("cpu", torch.bfloat16):
         output = network(images(2, 3, 64, 64))
-        points = training_points(output.coarse, num_points=16)
+        points = training_points(output.coarse, Sampling(16))
         loss = point_cross_entropy(network.point_logits(output, points), torch.ones(2, 16, dtype=torch.int64))
     assert loss.dtype == torch.float32
     loss.backward()
@@ -221,20 +233,23 @@ def test_evaluation_is_reproducible_and_a_seed_gives_the_same_weights() -> None:
     )
     with torch.no_grad():
         batch = images(1, 3, 64, 64)
-        assert torch.equal(first.render(first(batch), num_points=9), second.render(second(batch), num_points=9))
+        assert torch.equal(
+            first.render(first(batch), replace(LABEL_SUBDIVISION, num_points=9)),
+            second.render(second(batch), replace(LABEL_SUBDIVISION, num_points=9)),
+        )
 
 
 @pytest.mark.parametrize("fine_strides", [(), (2,), (4, 8)])
 def test_fine_strides_out_of_range(fine_strides: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"fine_strides must be \(4,\) or \(4, 2\), got"):
-        semantic_pointrend(num_classes=3, backbone="test_resnet", fine_strides=fine_strides)
+        semantic_pointrend(3, SemanticArchitecture(backbone="test_resnet", fine_strides=fine_strides))
 
 
 def test_no_classes() -> None:
     with pytest.raises(ValueError, match="num_classes must be at least 1"):
-        semantic_pointrend(num_classes=0, backbone="test_resnet")
+        semantic_pointrend(0, SemanticArchitecture(backbone="test_resnet"))
 
 
 def test_a_backbone_without_the_early_stride() -> None:
     with pytest.raises(ValueError, match="test_convnext: its features have strides 4, 8, 16, 32, not 2, 4"):
-        semantic_pointrend(num_classes=3, backbone="test_convnext", fine_strides=(4, 2))
+        semantic_pointrend(3, SemanticArchitecture(backbone="test_convnext", fine_strides=(4, 2)))

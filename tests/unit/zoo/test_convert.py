@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from torch import Tensor
 
 from pointrend.data.classes import CITYSCAPES
+from pointrend.models import PointArchitecture, SemanticArchitecture
+from pointrend.spec import SemanticSpec
 from pointrend.zoo import rules
-from pointrend.zoo.convert import current_name, identify, our_name, to_model
+from pointrend.zoo.convert import identify, to_model
 from pointrend.zoo.manifest import PUBLISHED, Published
-from pointrend.zoo.modelfile import build
+from pointrend.zoo.modelfile import network_of
 from pointrend.zoo.reading import CheckpointFileError
-from pointrend.zoo.spec import SemanticArchitecture, SemanticSpec
+from pointrend.zoo.rules import current_name, our_name
 
 Tensors = dict[str, Tensor]
-SMALL = {"num_classes": 19, "fpn_channels": 16, "coarse_channels": 32, "point_hidden": 8, "point_depth": 2}
+SMALL = SemanticArchitecture(fpn_channels=16, coarse_channels=32, point=PointArchitecture(hidden=8, depth=2))
 
 
 def published(source: str) -> Published:
-    own = {
+    first_alone = SMALL.point.model_copy(update={"coarse_every_layer": False})
+    own: dict[str, object] = {
         "mmsegmentation": {"backbone": "resnet14t"},
         "detectron2": {
-            "backbone": "resnet26", "stride_in_1x1": True, "coarse_norm": "group", "coarse_every_layer": False,
+            "backbone": "resnet26", "stride_in_1x1": True, "coarse_norm": "group", "point": first_alone,
         },
     }[source]  # fmt: skip
     spec = SemanticSpec(
-        name=f"small-{source}", architecture=SemanticArchitecture.model_validate(SMALL | own), classes=CITYSCAPES
+        name=f"small-{source}",
+        num_logits=19,
+        architecture=SMALL.model_copy(update=own),
+        classes=CITYSCAPES,
     )
     return Published.model_validate(
         {"spec": spec, "source": source, "url": "https://example.org/a.pth", "sha256": None, "size_bytes": None,
@@ -88,7 +94,7 @@ def source(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def ours(source: str) -> Tensors:
     torch.manual_seed(0)
-    state = build(published(source).spec).state_dict()
+    state = network_of(published(source).spec).state_dict()
     return {k: torch.rand_like(v) if v.is_floating_point() else v for k, v in state.items()}
 
 
@@ -106,12 +112,14 @@ def theirs(source: str, ours: Tensors) -> Tensors:
 
 
 @pytest.fixture(autouse=True)
-def small_zoo(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_zoo() -> Iterator[None]:
     """The small networks are published, and no others, whose networks take time to build."""
-    for name in list(PUBLISHED):
-        monkeypatch.delitem(PUBLISHED, name)
-    for kind in NAMES:
-        monkeypatch.setitem(PUBLISHED, f"small-{kind}", published(kind))
+    before = dict(PUBLISHED)
+    PUBLISHED.clear()
+    PUBLISHED.update({f"small-{kind}": published(kind) for kind in NAMES})
+    yield
+    PUBLISHED.clear()
+    PUBLISHED.update(before)  # in the order of the manifest, which other tests look at
 
 
 def test_every_tensor_arrives(source: str, ours: Tensors, theirs: Tensors) -> None:
@@ -160,8 +168,7 @@ def test_missing_and_misshapen_tensors_are_listed(source: str, theirs: Tensors) 
 
 def test_the_wrong_number_of_classes_is_one_line(source: str, theirs: Tensors) -> None:
     spec = published(source).spec
-    architecture = spec.architecture.model_copy(update={"num_classes": 7})
-    state = build(spec.model_copy(update={"architecture": architecture})).state_dict()
+    state = network_of(spec.model_copy(update={"num_logits": 7})).state_dict()
     named = {NAMES[source](k): v for k, v in state.items()}
     named.pop(None, None)
     with pytest.raises(CheckpointFileError) as caught:

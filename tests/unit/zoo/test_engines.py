@@ -18,12 +18,13 @@ import torch
 from PIL import Image
 
 from pointrend.cli import main
+from pointrend.core import Subdivision
 from pointrend.data.classes import ClassInfo
-from pointrend.predict import InstancePredictor, SemanticPredictor
-from pointrend.zoo import load_model, save_model
+from pointrend.models import Detection, InstanceArchitecture, MaskArchitecture, PointArchitecture
+from pointrend.spec import InstanceSpec, InstanceTest
+from pointrend.zoo import Model, load_model, save_model
 from pointrend.zoo.engines import Engine, EngineError, calibrate_int8, installed_engines, openvino_engine, with_engine
-from pointrend.zoo.modelfile import InstanceModel, SemanticModel, build
-from pointrend.zoo.spec import InstanceArchitecture, InstanceSpec, InstanceTestSpec
+from pointrend.zoo.modelfile import network_of
 
 SIZES = ((64, 96), (97, 131), (70, 64), (33, 200))
 ENGINES: tuple[Engine, ...] = ("openvino", "onnxruntime")
@@ -37,24 +38,31 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.fixture(scope="module")
-def instances() -> InstanceModel:
+def instances() -> Model:
     torch.manual_seed(0)
     spec = InstanceSpec(
         name="small",
+        num_logits=2,
         architecture=InstanceArchitecture(
-            backbone="test_resnet", num_classes=2, fpn_channels=8, box_hidden=8, coarse_channels=8, coarse_hidden=8,
-            point_hidden=8,
+            backbone="test_resnet",
+            fpn_channels=8,
+            box_hidden=8,
+            mask=MaskArchitecture(channels=8, hidden=8, point=PointArchitecture(hidden=8)),
         ),
         classes=(ClassInfo("a", (1, 1, 1)), ClassInfo("b", (2, 2, 2))),
-        test=InstanceTestSpec(shortest=64, longest=128, score_threshold=0.0, max_detections=4, steps=1),
-    )  # fmt: skip
-    return InstanceModel(network=build(spec).eval(), spec=spec)
+        test=InstanceTest(
+            shortest=64,
+            longest=128,
+            detection=Detection(score_threshold=0.0, max_detections=4),
+            subdivision=Subdivision(num_points=784, steps=1, start=28),
+        ),
+    )
+    return Model(network_of(spec), spec).eval()
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_maps_and_labels_are_the_same_at_any_size(small_model: SemanticModel, engine: Engine) -> None:
+def test_maps_and_labels_are_the_same_at_any_size(small_model: Model, engine: Engine) -> None:
     compiled = with_engine(small_model, engine)
-    assert isinstance(compiled, SemanticModel)
     for size in SIZES:
         images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
@@ -63,14 +71,13 @@ def test_maps_and_labels_are_the_same_at_any_size(small_model: SemanticModel, en
             assert one.shape == other.shape
             assert float((one - other).abs().max()) < 1e-4 * float(one.std())
     pixels = np.random.default_rng(0).integers(0, 256, (90, 110, 3), np.uint8)
-    labels = [SemanticPredictor(model)(pixels).labels for model in (small_model, compiled)]
+    labels = [model.predict(pixels).labels for model in (small_model, compiled)]
     assert (labels[0] != labels[1]).mean() < 0.002  # ties
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_earlier_results_stay_what_they_were(small_model: SemanticModel, engine: Engine) -> None:
+def test_earlier_results_stay_what_they_were(small_model: Model, engine: Engine) -> None:
     compiled = with_engine(small_model, engine)
-    assert isinstance(compiled, SemanticModel)
     with torch.inference_mode():
         first = compiled.network(torch.zeros(1, 3, 64, 64)).coarse
         kept = first.clone()
@@ -79,13 +86,12 @@ def test_earlier_results_stay_what_they_were(small_model: SemanticModel, engine:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_instances(instances: InstanceModel, engine: Engine) -> None:
+def test_instances(instances: Model, engine: Engine) -> None:
     compiled = with_engine(instances, engine)
-    assert isinstance(compiled, InstanceModel)
     pixels = np.random.default_rng(0).integers(0, 256, (90, 110, 3), np.uint8)
-    expected, found = (InstancePredictor(model)(pixels) for model in (instances, compiled))
+    expected, found = (model.scoring_predictor().predict(pixels) for model in (instances, compiled))
     assert np.allclose(expected.boxes, found.boxes, atol=1e-2)
-    assert np.array_equal(expected.class_ids, found.class_ids)
+    assert np.array_equal(expected.labels, found.labels)
     assert (expected.ids != found.ids).mean() < 0.01
 
 
@@ -93,9 +99,7 @@ CONVERTERS = {"openvino": "openvino.convert_model", "onnxruntime": "torch.onnx.e
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_conversion_is_kept(
-    small_model: SemanticModel, engine: Engine, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_conversion_is_kept(small_model: Model, engine: Engine, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_engine(small_model, engine)
 
     def converted_again(*arguments: Any, **settings: Any) -> None:
@@ -106,9 +110,9 @@ def test_a_conversion_is_kept(
     files = {"openvino": ["model.bin", "model.xml"], "onnxruntime": ["model.onnx"]}[engine]
     for folder in (home / "engines").glob(f"{engine}-*"):
         assert sorted(p.name for p in folder.iterdir()) == files
-    other = build(small_model.spec).eval()
+    other = Model(network_of(small_model.spec), small_model.spec).eval()
     with pytest.raises(AssertionError, match="converted again"):  # other weights are another model
-        with_engine(SemanticModel(other, small_model.spec), engine)
+        with_engine(other, engine)
     assert not list((home / "engines").glob(".*"))  # nor is anything left of what failed
 
 
@@ -130,8 +134,6 @@ def test_int8_is_calibrated_first(home: Path) -> None:
     calibrate_int8(model, Photos(1))
     calibrate_int8(model, Photos(3))  # again, in its place
     compiled = with_engine(model, "openvino", precision="int8")
-    assert isinstance(model, SemanticModel)
-    assert isinstance(compiled, SemanticModel)
     (images,) = Photos(1)
     with torch.inference_mode():
         expected, found = model.network(images).coarse, compiled.network(images).coarse
@@ -142,10 +144,10 @@ def test_int8_is_calibrated_first(home: Path) -> None:
 
 
 def test_the_command_calibrates_and_compares(
-    small_model: SemanticModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    small_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "small.safetensors"
-    save_model(path, small_model.network.state_dict(), small_model.spec)
+    save_model(small_model, path)
     for name in "abc":
         Image.fromarray(np.random.default_rng(ord(name)).integers(0, 256, (40, 50, 3), np.uint8)).save(
             tmp_path / f"{name}.png"
@@ -159,7 +161,7 @@ def test_the_command_calibrates_and_compares(
         if more:
             content = json.loads(printed.out)
             assert (content["calibrated_on"], content["compared_on"]) == (2, 1)
-            assert [row["precision"] for row in content["rows"]] == ["f32", "bf16", "int8"]
+            assert [row["precision"] for row in content["rows"]] == ["float32", "bfloat16", "int8"]
             assert content["rows"][0]["differ"] == 0
         elif code == 0:
             assert "times as fast" in printed.out
@@ -181,7 +183,7 @@ signal.signal(signal.SIGUSR1, lambda *_: print("handled", flush=True))
 from pointrend.zoo import load_model
 from pointrend.zoo.engines import with_engine
 model = load_model("people-lite0")
-first, second = with_engine(model, "openvino"), with_engine(model, "openvino", precision="bf16")
+first, second = with_engine(model, "openvino"), with_engine(model, "openvino", precision="bfloat16")
 del first
 del second
 os.kill(os.getpid(), signal.SIGUSR1)
@@ -190,30 +192,30 @@ os.kill(os.getpid(), signal.SIGUSR1)
     assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
-def test_torch_is_the_model_itself(small_model: SemanticModel) -> None:
+def test_torch_is_the_model_itself(small_model: Model) -> None:
     assert with_engine(small_model, "torch") is small_model
 
 
-def test_auto_takes_what_is_there(small_model: SemanticModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_takes_what_is_there(small_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     there = {"openvino", "onnxruntime"}
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name if name in there else None)
     assert installed_engines() == ["openvino", "onnxruntime", "torch"]
     there.remove("openvino")
     assert with_engine(small_model, "auto") is not small_model
     with pytest.raises(EngineError, match="needs engine=openvino, got onnxruntime"):
-        with_engine(small_model, "auto", precision="bf16")
+        with_engine(small_model, "auto", precision="bfloat16")
     there.clear()
     assert with_engine(small_model, "auto") is small_model
 
 
-def test_what_cannot_be_done_is_said(small_model: SemanticModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_done_is_said(small_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EngineError, match="engine must be one of torch, openvino, onnxruntime, auto, got 'tensorrt'"):
         with_engine(small_model, "tensorrt")  # type: ignore[arg-type]
-    with pytest.raises(EngineError, match="precision must be one of f32, bf16, int8, got 'int4'"):
+    with pytest.raises(EngineError, match="precision must be one of float32, bfloat16, int8, got 'int4'"):
         with_engine(small_model, "openvino", precision="int4")  # type: ignore[arg-type]
-    with pytest.raises(EngineError, match="bf16 needs engine=openvino"):
-        with_engine(small_model, "torch", precision="bf16")
-    meta = SemanticModel(build(small_model.spec).to("meta"), small_model.spec)
+    with pytest.raises(EngineError, match="bfloat16 needs engine=openvino"):
+        with_engine(small_model, "torch", precision="bfloat16")
+    meta = Model(network_of(small_model.spec), small_model.spec).to("meta")
     with pytest.raises(EngineError, match="computes on the CPU"):
         with_engine(meta, "openvino")
     importing = builtins.__import__
@@ -232,14 +234,13 @@ def test_what_cannot_be_done_is_said(small_model: SemanticModel, monkeypatch: py
         calibrate_int8(small_model, [])
 
 
-def test_by_name_and_in_the_command(
-    small_model: SemanticModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_by_name_and_in_the_command(small_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "small.safetensors"
-    save_model(path, small_model.network.state_dict(), small_model.spec)
-    assert type(load_model(path, engine="openvino").network).__name__ == "CompiledSemantic"
+    save_model(small_model, path)
+    parts = {name for name, _ in load_model(path, engine="openvino").network.named_children()}
+    assert parts == {"point_head"}  # what the engine computes has no modules any more
     Image.fromarray(np.full((40, 50, 3), 99, np.uint8)).save(tmp_path / "a.png")
-    for more, code in ((["--engine", "openvino"], 0), (["--engine", "tensorrt"], 2), (["--precision", "bf16"], 2)):
+    for more, code in ((["--engine", "openvino"], 0), (["--engine", "tensorrt"], 2), (["--precision", "bfloat16"], 2)):
         with pytest.raises(SystemExit) as ended:
             main(["predict", str(tmp_path / "a.png"), "--model", str(path), "--out", str(tmp_path / "out"), *more])
         assert ended.value.code == code

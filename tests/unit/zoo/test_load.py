@@ -7,9 +7,8 @@ import pytest
 import torch
 
 import pointrend.zoo.load
-from pointrend.zoo import ModelFileError, list_models, load_model
+from pointrend.zoo import Model, ModelFileError, list_models, load_model
 from pointrend.zoo.load import UnknownModelError, available_device
-from pointrend.zoo.modelfile import Model
 
 
 @pytest.fixture
@@ -64,7 +63,7 @@ def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
 def test_bundled_models_are_listed_without_their_weights(
     bundled: Path, small_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pointrend.zoo.modelfile.build", lambda spec: pytest.fail("the network was built"))
+    monkeypatch.setattr("pointrend.zoo.modelfile.network_of", lambda spec: pytest.fail("the network was built"))
     entry = list_models()[0]
     assert (entry.name, entry.task, entry.source) == ("people-tiny", "semantic", "bundled")
     assert (entry.data, entry.licence, entry.scores) == ("coloured paper", "CC0-1.0", {"miou": 61.25})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,16 +15,21 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pointrend.models import SemanticPointRend
-from pointrend.zoo import ModelFileError, list_models, load_model, save_model
+from pointrend.models import PointArchitecture, SemanticPointRend
+from pointrend.zoo import Model, ModelFileError, list_models, load_model, save_model
 from pointrend.zoo.cache import ChecksumError, cache_folder
 from pointrend.zoo.download import DownloadError
 from pointrend.zoo.load import UnknownModelError
 from pointrend.zoo.manifest import PUBLISHED, Published
-from pointrend.zoo.modelfile import build
+from pointrend.zoo.modelfile import network_of
 
 NAME = "mmseg-r50-cityscapes"
-TINY = {"backbone": "test_resnet", "fpn_channels": 16, "coarse_channels": 16, "point_hidden": 16}
+TINY = {
+    "backbone": "test_resnet",
+    "fpn_channels": 16,
+    "coarse_channels": 16,
+    "point": PointArchitecture(hidden=16),
+}
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -60,7 +66,7 @@ def tiny(published: Published) -> Published:
 @pytest.fixture
 def weights(as_mmsegmentation: Callable[[SemanticPointRend], dict[str, Tensor]]) -> dict[str, Tensor]:
     torch.manual_seed(0)
-    return as_mmsegmentation(build(tiny(PUBLISHED[NAME]).spec))
+    return as_mmsegmentation(network_of(tiny(PUBLISHED[NAME]).spec))
 
 
 @pytest.fixture
@@ -130,12 +136,10 @@ def test_missing_on_the_server(served: Published, folder: Path) -> None:
 def test_another_model_under_the_name(
     served: Published, as_mmsegmentation: Callable[[SemanticPointRend], dict[str, Tensor]]
 ) -> None:
-    spec = served.spec.model_copy(
-        update={"architecture": served.spec.architecture.model_copy(update={"num_classes": 5})}
-    )
+    spec = served.spec.model_copy(update={"num_logits": 5})
     file = cache_folder() / served.file
     file.parent.mkdir()
-    torch.save(as_mmsegmentation(build(spec)), file)
+    torch.save(as_mmsegmentation(network_of(spec)), file)
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     PUBLISHED[NAME] = served.model_copy(update={"sha256": sha256})  # `served` puts back what was there
     with pytest.raises(ModelFileError, match=r"tiny-0\.pth: the weights have 5 classes, .* has 19"):
@@ -160,7 +164,7 @@ def test_a_file_is_recognised_by_its_tensors(
 
 def test_files_of_ours_stay_files_of_ours(served: Published, tmp_path: Path) -> None:
     spec = served.spec.model_copy(update={"name": "mine"})
-    save_model(tmp_path / "mine.safetensors", build(spec).state_dict(), spec)
+    save_model(Model(network_of(spec), spec), tmp_path / "mine.safetensors")
     assert load_model(tmp_path / "mine.safetensors").spec.name == "mine"
 
 
@@ -173,7 +177,9 @@ def test_a_file_that_fits_two_names(
     # Only names and scores tell them apart: both compute the same, and the first stands for both.
     first = next(name for name in PUBLISHED if name in (NAME, other.name))
     assert load_model(tmp_path / "mine.pth").spec.name == first
-    spec = other.spec.model_copy(update={"test": other.spec.test.model_copy(update={"num_points": 100})})
+    subdivision = replace(other.spec.test.subdivision, num_points=100)
+    test = other.spec.test.model_copy(update={"subdivision": subdivision})
+    spec = other.spec.model_copy(update={"test": test})
     monkeypatch.setitem(PUBLISHED, other.name, other.model_copy(update={"spec": spec}))
     with pytest.raises(ModelFileError, match=r"mine\.pth: it may be mmseg-r\S+ or mmseg-r\S+: convert") as error:
         load_model(tmp_path / "mine.pth")
@@ -182,7 +188,7 @@ def test_a_file_that_fits_two_names(
 
 def test_a_file_that_fits_none(weights: dict[str, Tensor], tmp_path: Path) -> None:
     torch.save(weights, tmp_path / "mine.pth")  # nothing that was published is so small
-    with pytest.raises(ModelFileError, match=r"mine\.pth: its tensors are those of no model.*convert") as error:
+    with pytest.raises(ModelFileError, match=r"mine\.pth: its tensors fit no published model.*convert") as error:
         load_model(tmp_path / "mine.pth")
     assert "\n" not in str(error.value)
 

@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from pointrend.data.classes import ADE20K, CITYSCAPES
-from pointrend.data.instance_classes import CITYSCAPES_THINGS, COCO
+from pointrend.data.classes import ADE20K, CITYSCAPES, CITYSCAPES_THINGS, COCO
 from pointrend.inputs import test_size as size_under_test
+from pointrend.spec import InstanceSpec
 from pointrend.zoo.manifest import PUBLISHED, Published
-from pointrend.zoo.modelfile import build
-from pointrend.zoo.spec import InstanceSpec
+from pointrend.zoo.modelfile import network_of
 
 NAMES = [
     "mmseg-r50-cityscapes",
@@ -43,25 +42,25 @@ def test_it_says_what_a_checkpoint_is(name: str) -> None:
     spec = published.spec
     cityscapes = name.endswith("cityscapes")
     assert spec.classes == (CITYSCAPES if cityscapes else ADE20K)
-    assert spec.architecture.num_classes == len(spec.classes)
+    assert spec.num_logits == len(spec.classes)
     assert (spec.layout, spec.data) == (("cityscapes", "Cityscapes") if cityscapes else ("ade20k", "ADE20K"))
     assert (spec.test.shortest, spec.test.longest) == ((1024, 2048) if cityscapes else (512, 2048))
-    assert spec.test.steps == 2
+    assert spec.test.subdivision.steps == 2
     depth = "101" if "r101" in name else "50"
     if name.startswith("mmseg"):
         assert spec.architecture.backbone == f"resnet{depth}c"
-        assert (spec.architecture.coarse_norm, spec.architecture.coarse_every_layer) == ("batch", True)
+        assert (spec.architecture.coarse_norm, spec.architecture.point.coarse_every_layer) == ("batch", True)
         assert (spec.input.channels, spec.input.mean[0], spec.input.std[0]) == ("rgb", 123.675, 58.395)
-        assert (spec.test.num_points, spec.test.pad_multiple) == (8196, 1)
+        assert (spec.test.subdivision.num_points, spec.test.pad_multiple) == (8196, 1)
         assert spec.licence == "Apache-2.0"
         assert f"_r{depth}_" in published.file
         assert published.file.endswith(f"-{published.sha256}.pth")
     else:
         assert spec.architecture.backbone == "resnet101"
         assert spec.architecture.stride_in_1x1
-        assert (spec.architecture.coarse_norm, spec.architecture.coarse_every_layer) == ("group", False)
+        assert (spec.architecture.coarse_norm, spec.architecture.point.coarse_every_layer) == ("group", False)
         assert (spec.input.channels, spec.input.mean, spec.input.std) == ("bgr", (103.53, 116.28, 123.675), (1, 1, 1))
-        assert (spec.test.num_points, spec.test.pad_multiple) == (8192, 32)
+        assert (spec.test.subdivision.num_points, spec.test.pad_multiple) == (8192, 32)
         assert spec.licence == "CC-BY-SA-3.0"
         assert published.sha256 is None
         assert published.file == "model_final_cf6ac1.pkl"
@@ -79,9 +78,10 @@ def test_it_says_what_an_instance_checkpoint_is(name: str) -> None:
     assert spec.layout == ("cityscapes-instances" if cityscapes else "coco")
     test, network = spec.test, spec.architecture
     assert (test.shortest, test.longest, test.pad_multiple) == (*((1024, 2048) if cityscapes else (800, 1333)), 32)
-    assert (test.proposals_per_level, test.max_proposals, test.proposal_nms) == (1000, 1000, 0.7)
-    assert (test.score_threshold, test.nms, test.max_detections) == (0.05, 0.5, 100)
-    assert (test.start, test.num_points, test.steps, test.paste) == (28, 784, 3, "bilinear")
+    detection, subdivision = test.detection, test.subdivision
+    assert (detection.proposals_per_level, detection.max_proposals, detection.proposal_nms) == (1000, 1000, 0.7)
+    assert (detection.score_threshold, detection.nms, detection.max_detections) == (0.05, 0.5, 100)
+    assert (subdivision.start, subdivision.num_points, subdivision.steps, test.paste) == (28, 784, 3, "bilinear")
     assert network.anchor_sizes == ((32,), (64,), (128,), (256,), (512,))
     x101 = "x101" in name
     assert (spec.input.channels, spec.input.mean) == ("bgr", (103.53, 116.28, 123.675))
@@ -125,7 +125,7 @@ def test_resize_rule(name: str, size: tuple[int, int], expected: tuple[int, int]
 def test_networks_can_be_built_and_weigh_what_is_said(name: str) -> None:
     """Frozen norms have no counter of batches, and detectron2 keeps the two input constants with the weights."""
     published = PUBLISHED[name]
-    state = build(published.spec).state_dict()
+    state = network_of(published.spec).state_dict()
     frozen = published.source == "detectron2"
     own = sum(v.numel() * v.element_size() for k, v in state.items() if not (frozen and "num_batches" in k))
     assert own <= published.weight_bytes <= own * 1.02

@@ -9,8 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pointrend.zoo.modelfile import METADATA_KEY, Model, ModelFileError, read_model, read_spec, save_model
-from pointrend.zoo.spec import SemanticSpec, num_logits
+from pointrend.spec import SemanticSpec, num_logits
+from pointrend.zoo import Model
+from pointrend.zoo.modelfile import METADATA_KEY, ModelFileError, read_model, read_spec, save_model
 
 Rewrite = Callable[..., Path]
 
@@ -56,7 +57,7 @@ def test_half_precision_halves_the_file_and_is_read_as_float32(
     small_file: Path, small_model: Model, tmp_path: Path
 ) -> None:
     path = tmp_path / "half.safetensors"
-    save_model(path, small_model.network.state_dict(), small_model.spec, dtype=torch.float16)
+    save_model(small_model, path, dtype=torch.float16)
     assert path.stat().st_size < 0.55 * small_file.stat().st_size
     images = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
@@ -81,7 +82,7 @@ def test_a_failed_write_leaves_what_was_there(
 
     monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(OSError, match="No space left"):
-        save_model(path, small_model.network.state_dict(), small_model.spec)
+        save_model(small_model, path)
     assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
     assert path.read_bytes() == small_file.read_bytes()
 
@@ -105,8 +106,8 @@ def test_what_is_no_model_is_refused(small_file: Path, tmp_path: Path) -> None:
 
 
 def test_a_newer_format_says_to_upgrade(rewrite: Rewrite) -> None:
-    path = rewrite(lambda fields: fields.update(format_version=2, something_new=1))
-    assert "model format 2, this pointrend reads up to 1: upgrade pointrend" in message(path)
+    path = rewrite(lambda fields: fields.update(format_version=3, something_new=1))
+    assert "model format 3, this pointrend reads up to 2: upgrade pointrend" in message(path)
 
 
 @pytest.mark.parametrize(
@@ -114,13 +115,17 @@ def test_a_newer_format_says_to_upgrade(rewrite: Rewrite) -> None:
     [
         (lambda f: f.pop("format_version"), "format_version"),
         (lambda f: f.pop("classes"), "wrong at classes"),
-        (lambda f: f["architecture"].pop("backbone"), "wrong at architecture.backbone"),
-        (lambda f: f["architecture"].update(num_classes=7), "3 class names, but the network has 7 logits"),
+        (lambda f: f.pop("architecture"), "wrong at architecture"),
+        # The backbone has a default, whose weights are others.
+        (lambda f: f["architecture"].pop("backbone"), "the weights do not fit the architecture it names"),
+        (lambda f: f["architecture"].update(backbone=5), "wrong at architecture.backbone"),
+        (lambda f: f.update(num_logits=7), "3 class names, but the network has 7 logits"),
         (lambda f: f["architecture"].update(depht=7), "architecture.depht"),
-        (lambda f: f["test"].update(steps=-1), "wrong at test.steps"),
+        (lambda f: f["test"]["subdivision"].update(steps=-1), "wrong at test.subdivision: expected steps"),
+        (lambda f: f["test"]["subdivision"].update(stepps=1), "wrong at test.subdivision.stepps"),
         (lambda f: f.update(task="dancing"), "wrong at task"),
         (lambda f: f["architecture"].update(fpn_channels=2**40), "wrong at architecture.fpn_channels"),
-        (lambda f: f["architecture"].update(point_depth=10**6), "wrong at architecture.point_depth"),
+        (lambda f: f["architecture"]["point"].update(depth=10**6), "wrong at architecture.point.depth"),
         (lambda f: f["architecture"].update({"\x1b[2J": 1}), r"wrong at architecture.\x1b[2J"),
         (lambda f: f["architecture"].update(backbone="resnet_50_typo"), "resnet_50_typo"),
     ],
@@ -150,7 +155,7 @@ def test_tensors_that_do_not_fit_are_named(rewrite: Rewrite, small_file: Path) -
 
 
 def test_another_architecture_does_not_take_these_weights(rewrite: Rewrite) -> None:
-    said = message(rewrite(lambda fields: fields["architecture"].update(point_hidden=32)))
+    said = message(rewrite(lambda fields: fields["architecture"]["point"].update(hidden=32)))
     assert "do not fit the architecture" in said
 
 
@@ -158,17 +163,17 @@ def test_two_classes_need_one_logit_but_may_have_two(small_spec: SemanticSpec) -
     assert [num_logits(n) for n in (2, 3, 150)] == [1, 3, 150]
     fields = json.loads(small_spec.model_dump_json()) | {"classes": [vars(c) for c in small_spec.classes[:2]]}
     for logits, fits in ((1, True), (2, True), (3, False)):
-        fields["architecture"]["num_classes"] = logits
+        fields["num_logits"] = logits
         if fits:
-            assert SemanticSpec.model_validate(fields).architecture.num_classes == logits
+            assert SemanticSpec.model_validate(fields).num_logits == logits
         else:
             with pytest.raises(ValueError, match="2 class names, but the network has 3 logits"):
                 SemanticSpec.model_validate(fields)
 
 
 def test_nothing_is_allocated_before_the_shapes_are_compared(rewrite: Rewrite, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pointrend.zoo.modelfile.build", lambda spec: pytest.fail("the network was built"))
-    large = {"fpn_channels": 2**14, "coarse_channels": 2**14, "point_hidden": 2**14, "point_depth": 32}
+    monkeypatch.setattr("pointrend.zoo.modelfile.network_of", lambda spec: pytest.fail("the network was built"))
+    large = {"fpn_channels": 2**14, "coarse_channels": 2**14, "point": {"hidden": 2**14, "depth": 32}}
     assert "do not fit the architecture" in message(rewrite(lambda fields: fields["architecture"].update(large)))
     said = message(rewrite(tensors={"\x1b[2J\n": torch.zeros(1)}))
     assert "\x1b" not in said

@@ -1,6 +1,6 @@
-"""The dense part of a model, computed by an inference engine; proposals, boxes and rendering stay ours.
+"""Compute a model's encoder with an inference engine, on the CPU; proposals, boxes and rendering stay ours.
 
-What an engine made of a model is kept in the cache folder. All of this is for the CPU.
+Converted encoders are kept in the cache folder.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from pointrend.zoo.engines.compiled import CompiledInstance, CompiledSemantic, Maps, Precision
+from pointrend.models.encoder import Maps, with_encoder
 from pointrend.zoo.engines.errors import EngineError
 from pointrend.zoo.engines.onnxruntime_engine import onnxruntime_maps
 from pointrend.zoo.engines.openvino_engine import openvino_maps, quantize
-from pointrend.zoo.modelfile import InstanceModel, Model, SemanticModel
+from pointrend.zoo.engines.traced import Precision
+from pointrend.zoo.model import Model
 
 __all__ = ["Engine", "EngineError", "Precision", "calibrate_int8", "installed_engines", "with_engine"]
 
@@ -29,20 +30,20 @@ _ENGINES: MappingProxyType[str, Callable[[Model, Precision], Maps]] = MappingPro
 
 
 def installed_engines() -> list[str]:
-    """What `with_engine` can use here, the fastest first; torch is the last."""
+    """List the engines that `with_engine` can use here, the fastest first and torch last."""
     return [*(name for name in _ENGINES if importlib.util.find_spec(name)), "torch"]
 
 
-def with_engine(model: Model, engine: Engine = "auto", *, precision: Precision = "f32") -> Model:
-    """The model with its dense part computed by an engine, for inputs of any size, on the CPU.
+def with_engine(model: Model, engine: Engine = "auto", *, precision: Precision = "float32") -> Model:
+    """Return the model with its encoder computed by an engine, for inputs of any size, on the CPU.
 
-    The first use of a model converts it, which takes some seconds; the result is kept in the cache folder.
+    The first use of a model converts it, which takes some seconds.
 
     Args:
-        model: its network is taken apart; the returned model shares its weights.
-        engine: "openvino" or "onnxruntime"; "torch" leaves the model as it is; "auto" takes the fastest that is
-            installed.
-        precision: see `Precision`; other than f32 only with openvino. int8 needs `calibrate_int8` once.
+        model: the returned model shares its weights.
+        engine: "openvino" or "onnxruntime"; "torch" returns the model as it is; "auto" takes the fastest
+            that is installed.
+        precision: see `Precision`; other than float32 only with openvino. int8 needs `calibrate_int8` once.
 
     Raises:
         EngineError: no such engine or precision, it is not installed, the model is not on the CPU, or not calibrated.
@@ -52,26 +53,24 @@ def with_engine(model: Model, engine: Engine = "auto", *, precision: Precision =
     if precision not in get_args(Precision):
         raise EngineError(f"precision must be one of {', '.join(get_args(Precision))}, got {precision!r}")
     chosen = installed_engines()[0] if engine == "auto" else engine
-    if precision != "f32" and chosen != "openvino":
+    if precision != "float32" and chosen != "openvino":
         raise EngineError(f"precision {precision} needs engine=openvino, got {chosen}")
     if chosen == "torch":
         return model
     _check_on_cpu(model, chosen)
     maps = _ENGINES[chosen](model, precision)
-    if isinstance(model, InstanceModel):
-        return InstanceModel(CompiledInstance(model.network, maps), model.spec)
-    return SemanticModel(CompiledSemantic(model.network, maps), model.spec)
+    return Model(with_encoder(model.network, maps), model.spec).eval()
 
 
 def calibrate_int8(model: Model, images: Iterable[Tensor]) -> None:
-    """Quantise the model's dense part for openvino; `with_engine(model, "openvino", precision="int8")` then takes it.
+    """Quantise the model's encoder for `with_engine(model, "openvino", precision="int8")`.
 
-    Ranges of activations are taken from the images, so they should be like those the model will see: some dozens. The
-    result is kept in the cache folder, in place of an earlier one of this model.
+    Ranges of activations are measured on the images: some dozens, like those the model will see. The result replaces an
+    earlier one of this model.
 
     Args:
         model: on the CPU.
-        images: (1, 3, H, W), normalised as the model expects; may be iterated more than once.
+        images: (1, 3, H, W), normalised as the model expects; they are iterated more than once.
 
     Raises:
         EngineError: openvino or nncf is not installed, or the model is not on the CPU.
@@ -82,4 +81,4 @@ def calibrate_int8(model: Model, images: Iterable[Tensor]) -> None:
 
 def _check_on_cpu(model: Model, engine: str) -> None:
     if any(parameter.device.type != "cpu" for parameter in model.network.parameters()):
-        raise EngineError(f"the engine {engine} computes on the CPU, the model is elsewhere: load it with device='cpu'")
+        raise EngineError(f"{engine} computes on the CPU, the model is on {model.device}: load it with device='cpu'")

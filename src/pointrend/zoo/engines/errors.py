@@ -1,12 +1,14 @@
-"""What is said of engines that cannot be used."""
+"""Errors of engines that cannot be used."""
 
 from __future__ import annotations
 
+from pointrend.errors import PointRendError
 
-class EngineError(ValueError):
+
+class EngineError(PointRendError):
     """An engine that is not installed, or cannot be used for this model."""
 
 
 def not_installed(package: str, extra: str) -> EngineError:
-    """The error for a missing package."""
+    """Return the error for a missing package."""
     return EngineError(f"{package} is not installed: pip install 'pointrend[{extra}]'")

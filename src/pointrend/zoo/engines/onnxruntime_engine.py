@@ -1,34 +1,34 @@
-"""ONNX Runtime: where OpenVINO is not to be had."""
+"""Run encoders in ONNX Runtime, for CPUs without OpenVINO."""
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from pointrend.zoo.engines.compiled import EXAMPLE, ChannelsLastMaps, Maps, Precision
+from pointrend.models.encoder import Maps
 from pointrend.zoo.engines.errors import not_installed
-from pointrend.zoo.engines.store import kept_folder, write_folder
-from pointrend.zoo.modelfile import Model
+from pointrend.zoo.engines.store import conversion_folder, write_folder
+from pointrend.zoo.engines.traced import EXAMPLE, Precision, channels_last, tracing
+from pointrend.zoo.model import Model
 
 FILE = "model.onnx"
 
 
 def onnxruntime_maps(model: Model, precision: Precision) -> Maps:
-    """The dense part, for inputs of any size.
+    """Return the encoder, for inputs of any size.
 
     Raises:
         EngineError: onnxruntime or onnx is not installed.
     """
-    assert precision == "f32"
+    assert precision == "float32"
     try:
-        import onnx  # noqa: F401  # the exporter's
+        import onnx  # noqa: F401  # needed by the exporter
         import onnxruntime
     except ImportError as error:
         raise not_installed("onnxruntime", "onnxruntime") from error
-    folder = kept_folder("onnxruntime", model)
+    folder = conversion_folder("onnxruntime", model)
     if not (folder / FILE).is_file():
         write_folder(folder, lambda to: _export(model, to / FILE))
     options = onnxruntime.SessionOptions()
@@ -36,19 +36,17 @@ def onnxruntime_maps(model: Model, precision: Precision) -> Maps:
     session = onnxruntime.InferenceSession(str(folder / FILE), options, providers=["CPUExecutionProvider"])
 
     def maps(images: Tensor) -> list[Tensor]:
-        found = session.run(None, {"images": images.permute(0, 2, 3, 1).contiguous().numpy()})
+        found = session.run(None, {"images": channels_last(images)})
         return [torch.from_numpy(one).permute(0, 3, 1, 2) for one in found]
 
     return maps
 
 
 def _export(model: Model, path: Path) -> None:
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        # Tracing warns of every branch that depends on a size; `EXAMPLE` sees to those.
-        warnings.simplefilter("ignore")
-        # By tracing: the newer exporter took 500 times as long for a small network.
+    with tracing(model.network) as encoder:
+        # dynamo=False traces: the newer exporter took 500 times as long for a small network.
         torch.onnx.export(
-            ChannelsLastMaps(model.network).eval(),
+            encoder,
             (torch.zeros(EXAMPLE),),
             str(path),
             dynamo=False,

@@ -1,4 +1,4 @@
-"""What engines make of models, kept in the cache folder: whole or not there."""
+"""Keep converted encoders in the cache folder, whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from importlib import metadata
 from pathlib import Path
 
 from pointrend.zoo.cache import cache_folder
-from pointrend.zoo.modelfile import Model
+from pointrend.zoo.model import Model
 
 
-def kept_folder(engine: str, model: Model) -> Path:
-    """The folder of this model, which may not exist: named by what a conversion depends on."""
-    digest = hashlib.sha256(model.spec.architecture.model_dump_json().encode())
+def conversion_folder(engine: str, model: Model) -> Path:
+    """Return the folder for this model, which may not exist, named by everything that a conversion depends on."""
+    digest = hashlib.sha256(model.spec.model_dump_json(include={"task", "num_logits", "architecture"}).encode())
     versions = {name: metadata.version(name) for name in (engine, "torch", "timm", "pointrend")}
     digest.update(json.dumps(versions, sort_keys=True).encode())
     for name, tensor in sorted(model.network.state_dict().items()):
@@ -26,7 +26,7 @@ def kept_folder(engine: str, model: Model) -> Path:
 
 
 def write_folder(folder: Path, write: Callable[[Path], None], *, replace: bool = False) -> None:
-    """Fill a folder by `write`; another process may do the same at the same time. `replace` takes an old one away."""
+    """Fill a folder by `write`, while another process may do the same; `replace` removes an old one."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix="."))
     try:
@@ -36,7 +36,7 @@ def write_folder(folder: Path, write: Callable[[Path], None], *, replace: bool =
         try:
             temporary.rename(folder)
         except OSError:
-            if not folder.is_dir():  # else the other process was first
+            if not folder.is_dir():  # otherwise the other process was first
                 raise
         shutil.rmtree(folder / "old", ignore_errors=True)
     finally:

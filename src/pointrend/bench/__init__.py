@@ -1,1 +1,0 @@
-"""What rendering costs, beside what it costs elsewhere: ratios measured side by side in one run."""

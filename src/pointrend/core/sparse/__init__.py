@@ -1,0 +1,1 @@
+"""Sparse rendering: the labels of `core.subdivision`, computed near boundaries only. The paper itself is in `core`."""

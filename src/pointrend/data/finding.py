@@ -1,0 +1,120 @@
+"""The building blocks of the layouts in `pointrend.data.layouts`: their description, and functions that find files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pointrend.data.annotations import LabelImage, LabelValues
+from pointrend.data.classes import IGNORE, ClassInfo
+from pointrend.data.images import IMAGE_SUFFIXES
+from pointrend.data.problems import DatasetError
+from pointrend.data.samples import Sample, SampleSet
+
+
+def never(root: Path, split: str | None) -> bool:
+    """Return False: the layout must be named to be used."""
+    return False
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The way in which a data set's files are arranged."""
+
+    task: str
+    find: Callable[[Path, str | None], SampleSet]
+    """Finds the files of a split (None: the only one) below a root folder, or raises `DatasetError`."""
+    matches: Callable[[Path, str | None], bool] = never
+    """Tells whether a folder looks like this layout."""
+    hint: str = ""
+    """The expected contents of the folder, for the message shown when no layout matches."""
+    general: bool = False
+    """True if other layouts may have folders of the same names: it is tried after all others."""
+
+
+def pair_labels(
+    layout: str,
+    images: Mapping[str, Path],
+    labels: Mapping[str, Path],
+    classes: tuple[ClassInfo, ...],
+    train_ids: Mapping[int, int],
+    *,
+    valid: Iterable[int],
+) -> SampleSet:
+    """Pair images and label images by their keys, for instance their stems.
+
+    Args:
+        layout: the layout's name.
+        images, labels: the files by key.
+        classes: the classes in the order of their train ids.
+        train_ids: the train id of each label value; other values are ignored.
+        valid: the allowed label values beside `IGNORE`.
+    """
+    both = sorted(images.keys() & labels.keys())
+    if not both:
+        if not images or not labels:
+            raise DatasetError(f"the split has {len(images)} images and {len(labels)} labels; nothing to pair")
+        image, label = min(images.values()), min(labels.values())
+        raise DatasetError(f"no image has labels of the same name, for instance {image} and {label}")
+    values = LabelValues(lookup=np.full(256, IGNORE, np.uint8), valid=np.zeros(256, np.bool_))
+    values.lookup[list(train_ids)] = list(train_ids.values())
+    values.valid[[*valid, IGNORE]] = True
+    return SampleSet(
+        layout=layout,
+        task="semantic",
+        samples=tuple(Sample(images[key], LabelImage(labels[key], values), key) for key in both),
+        classes=classes,
+        metrics=("semantic",),
+        unmatched_images=tuple(images[key] for key in sorted(images.keys() - labels.keys())),
+        unmatched_labels=tuple(labels[key] for key in sorted(labels.keys() - images.keys())),
+    )
+
+
+def pair_ids(images: Mapping[str, Path], labels: Mapping[str, Path]) -> list[tuple[str, Path, Path]]:
+    """Return (key, image, id image) of every image, sorted; raise `DatasetError` if one has no id image."""
+    if without := sorted(images.keys() - labels.keys()):
+        more = f" and {len(without) - 1} more" if len(without) > 1 else ""
+        raise DatasetError(f"{images[without[0]]}{more}: no labels of the same name")
+    return [(key, images[key], labels[key]) for key in sorted(images)]
+
+
+def folders(folder: Path) -> list[str]:
+    """Return the sorted names of the visible folders in `folder`; an empty list if it does not exist."""
+    if not folder.is_dir():
+        return []
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def missing_split(root: Path, split: str | None, there: list[str]) -> DatasetError:
+    """Return the error for a split that does not exist or was not given."""
+    choice = f"found splits: {', '.join(there)}" if there else "found no splits"
+    if split is None:
+        return DatasetError(f"{root}: this layout needs a split (--split or split=); {choice}")
+    return DatasetError(f"{root}: has no split {split!r}; {choice}")
+
+
+def split_folder(root: Path, split: str | None) -> Path:
+    """Return the folder of a split, or the root if `split` is None."""
+    folder = root / split if split else root
+    if split and not folder.is_dir():
+        raise missing_split(root, split, folders(root))
+    return folder
+
+
+def image_files(folder: Path) -> dict[str, Path]:
+    """Return the image files directly in `folder`, by stem; hidden files (such as macOS's ._name) are skipped."""
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: no such folder")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
+            continue
+        if path.stem in found:
+            raise DatasetError(f"{path}: has the same name as {found[path.stem].name}; remove or rename one of them")
+        found[path.stem] = path
+    if not found:
+        raise DatasetError(f"{folder}: no images in this folder (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")
+    return found

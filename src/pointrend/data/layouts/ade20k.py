@@ -1,0 +1,32 @@
+"""ADE20K's scene parsing benchmark: `images/training/` and `annotations/training/`, the same for `validation`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pointrend.data.classes import ADE20K
+from pointrend.data.finding import Layout, folders, image_files, missing_split, pair_labels
+from pointrend.data.samples import SampleSet
+
+
+def _matches(root: Path, split: str | None) -> bool:
+    return (root / "images" / "training").is_dir() and (root / "annotations" / "training").is_dir()
+
+
+def _find(root: Path, split: str | None) -> SampleSet:
+    splits = folders(root / "images")
+    folder = {"train": "training", "val": "validation"}.get(split or "", split)
+    if folder is None or folder not in splits:
+        raise missing_split(root, split, splits)
+    return pair_labels(
+        "ade20k",
+        image_files(root / "images" / folder),
+        image_files(root / "annotations" / folder),
+        ADE20K,
+        # The label value 0 means "no class".
+        {train_id + 1: train_id for train_id in range(len(ADE20K))},
+        valid=range(len(ADE20K) + 1),
+    )
+
+
+LAYOUTS = {"ade20k": Layout("semantic", _find, _matches, hint="images/training/ and annotations/training/")}

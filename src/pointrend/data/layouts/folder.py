@@ -1,0 +1,38 @@
+"""Folders `images/` and `labels/`, paired by stem: label values are indices of classes.json, or of CamVid's classes."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from pointrend.data.classes import CAMVID, CLASSES_FILE, EXAMPLE, ClassInfo, read_classes
+from pointrend.data.finding import Layout, image_files, pair_labels, split_folder
+from pointrend.data.problems import DatasetError
+from pointrend.data.samples import SampleSet
+
+
+def _matches(root: Path, split: str | None) -> bool:
+    folder = root / split if split else root
+    return (folder / "images").is_dir() or (folder / "labels").is_dir()
+
+
+def _find(root: Path, split: str | None, *, layout: str, classes: tuple[ClassInfo, ...] | None = None) -> SampleSet:
+    folder = split_folder(root, split)
+    images, labels = image_files(folder / "images"), image_files(folder / "labels")
+    classes = classes or read_classes(folder)
+    if classes is None:
+        raise DatasetError(
+            f"{folder}: no {CLASSES_FILE} there or in {folder.resolve().parent}; write one that lists"
+            f" the classes in the order of the label values, such as {EXAMPLE}"
+        )
+    values = [value for value, info in enumerate(classes) if not info.ignore]
+    train_ids = {value: train_id for train_id, value in enumerate(values)}
+    counted = tuple(classes[value] for value in values)
+    return pair_labels(layout, images, labels, counted, train_ids, valid=range(len(classes)))
+
+
+LAYOUTS = {
+    "folder": Layout("semantic", partial(_find, layout="folder"), _matches, "images/ and labels/", general=True),
+    "camvid": Layout("semantic", partial(_find, layout="camvid", classes=CAMVID)),
+    "people": Layout("semantic", partial(_find, layout="people")),
+}

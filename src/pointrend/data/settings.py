@@ -1,0 +1,67 @@
+"""Settings of the network's input and of the augmentations in training."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+
+from pointrend.strict import Strict
+
+Range = tuple[PositiveFloat, PositiveFloat]
+
+
+class InputSpec(Strict):
+    """The normalisation of the network's input: `(pixel - mean) / std` for pixels of 0 to 255, and channel order."""
+
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (58.395, 57.12, 57.375)
+    channels: Literal["rgb", "bgr"] = "rgb"
+
+
+class _Augment(Strict):
+    """The augmentations of both tasks."""
+
+    scale: Range | None = None
+    flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
+    photometric: bool = False
+    grayscale: float = Field(0.0, ge=0, le=1, description="probability of conversion to grey")
+
+    @field_validator("scale")
+    @classmethod
+    def _ascending(cls, scale: tuple[float, float] | None) -> tuple[float, float] | None:
+        if scale is not None and scale[0] > scale[1]:
+            raise ValueError("expected the smaller scale first")
+        return scale
+
+
+class SemanticAugment(_Augment):
+    """The published augmentations of semantic segmentation: random scales, crops, flips and colours."""
+
+    crop: tuple[PositiveInt, PositiveInt] = Field((512, 1024), description="H, W")
+    base_scale: float = Field(1.0, gt=0, description="factor by which images are resized, beside the random scale")
+    base_short: int | None = Field(None, ge=1, description="shortest edge to which images are resized before that")
+    scale: Range = Field((0.5, 2.0), description="range of the random scale, drawn uniformly")
+    max_class_share: float = Field(
+        0.75, gt=0, le=1, description="maximum ratio of a crop's pixels that one class may cover; 1: off"
+    )
+    tries: int = Field(10, ge=0, description="maximum number of further crops drawn to satisfy `max_class_share`")
+    photometric: bool = True
+    rotate: float = Field(0.0, ge=0, le=180, description="maximum rotation in degrees, to either side")
+
+
+class InstanceAugment(_Augment):
+    """The augmentations of instance segmentation.
+
+    Published recipes scale the shortest edge to one of several lengths and flip. For microscopy, which has few images
+    and no up or down, there are crops at random scales with all turns and flips.
+    """
+
+    shortest: tuple[PositiveInt, ...] = Field((640, 672, 704, 736, 768, 800), min_length=1)
+    longest: PositiveInt = Field(1333, description="maximum length of the longest edge after scaling")
+    scale: Range | None = Field(None, description="random scale instead of `shortest`, uniform in its logarithm")
+    crop: tuple[PositiveInt, PositiveInt] | None = Field(None, description="H, W of a random crop; None: whole image")
+    dihedral: bool = Field(False, description="one of the eight turns and flips of a square instead of `flip`")
+    repeat_threshold: float = Field(
+        0.0, ge=0, le=1, description="classes in a smaller ratio of the images are seen more often (LVIS); 0: off"
+    )

@@ -1,0 +1,35 @@
+"""Devices that are available on this machine."""
+
+from __future__ import annotations
+
+import torch
+
+from pointrend.errors import PointRendError
+
+
+def available_device(device: torch.device | str) -> torch.device:
+    """Return the device after creating a tensor on it.
+
+    Raises:
+        PointRendError: not the name of a device, or one that this machine or this PyTorch does not support.
+    """
+    try:
+        result = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise PointRendError(f"{device!r} is not a device; expected {_examples()}") from error
+    try:
+        if result.type == "meta":  # its tensors have no values
+            raise NotImplementedError
+        torch.zeros(1, device=result).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise PointRendError(f"the device {str(result)!r} is not available here; expected {_examples()}") from error
+    return result
+
+
+def _examples() -> str:
+    names = ["cpu"]
+    if torch.cuda.is_available():
+        names += [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        names.append("mps")
+    return " or ".join(names)

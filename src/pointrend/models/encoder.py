@@ -1,0 +1,29 @@
+"""Networks whose encoder is replaced by a function, for instance one of an external inference engine."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from torch import Tensor, nn
+
+Maps = Callable[[Tensor], Sequence[Tensor]]
+"""Maps images (N, 3, H, W) to maps (N, ., ., .): the same as `maps` of the networks."""
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def with_encoder(network: Network, maps: Maps) -> Network:
+    """Return a network that shares all weights but those of the encoder, and gets its maps from a function.
+
+    Args:
+        network: has a method `maps` and names the modules behind it in `encoder_parts`.
+        maps: takes the place of that method.
+    """
+    other = copy.copy(network)
+    parts = getattr(network, "encoder_parts", ())
+    other._modules = {name: module for name, module in network._modules.items() if name not in parts}
+    # On the instance a function comes before the class's method of that name.
+    other.__dict__["maps"] = maps
+    return other

@@ -1,0 +1,91 @@
+"""The numbers of the networks: argument of the builders, recipe section and file header alike."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, PositiveFloat, field_validator
+
+from pointrend.strict import Strict
+
+Width = Annotated[int, Field(ge=1, le=2**14)]
+"""The number of channels of a layer."""
+
+
+def _known_strides(strides: tuple[int, ...]) -> tuple[int, ...]:
+    if 4 not in strides or not set(strides) <= {2, 4}:
+        raise ValueError("fine_strides must be (4,) or (4, 2)")
+    return tuple(sorted(set(strides), reverse=True))
+
+
+FineStrides = Annotated[tuple[int, ...], AfterValidator(_known_strides)]
+"""(4,) reads the pyramid's finest map alone; (4, 2) also the backbone's own map at stride 2, for finer boundaries."""
+
+
+class PointArchitecture(Strict):
+    """The numbers of a `PointHead`, and how points read maps."""
+
+    hidden: Width = Field(256, description="width of each hidden layer")
+    depth: int = Field(3, ge=0, le=32, description="number of hidden layers")
+    coarse_every_layer: bool = Field(True, description="every layer sees the coarse logits, not the first alone")
+    normalize: bool = Field(False, description="fine features pass a batch norm over the points first")
+    padding: Literal["zeros", "border"] = Field("zeros", description="what points read outside of a map")
+
+
+class MaskArchitecture(Strict):
+    """The numbers of a `PointRendMaskHead`."""
+
+    channels: Width = Field(256, description="of the coarse head's convolution")
+    hidden: Width = Field(1024, description="width of the coarse head's fully connected layers")
+    class_agnostic: bool = Field(False, description="one mask for all classes")
+    point: PointArchitecture = PointArchitecture()
+
+
+class PyramidArchitecture(Strict):
+    """The numbers of a backbone and the feature pyramid over it."""
+
+    backbone: str = Field("resnet50", description="a model of timm with features at strides 4, 8, 16 and 32")
+    stride_in_1x1: bool = Field(False, description="bottlenecks take their stride in the first 1x1 convolution")
+    fine_strides: FineStrides = (4,)
+    fpn_channels: Width = 256
+
+
+class SemanticArchitecture(PyramidArchitecture):
+    """The numbers of a `SemanticPointRend` but for its number of logits; the defaults are the published ones."""
+
+    backbone: str = "resnet50c"
+    coarse_channels: Width = 128
+    coarse_norm: Literal["batch", "group"] = "batch"
+    point: PointArchitecture = PointArchitecture()
+
+
+class InstanceArchitecture(PyramidArchitecture):
+    """The numbers of an `InstancePointRend` but for its number of classes; the defaults are the published ones."""
+
+    anchor_sizes: Annotated[tuple[tuple[PositiveFloat, ...], ...], Field(min_length=5, max_length=5)] = Field(
+        ((32,), (64,), (128,), (256,), (512,)), description="in pixels of the input, of each of the five levels"
+    )
+    anchor_ratios: Annotated[tuple[PositiveFloat, ...], Field(min_length=1, max_length=32)] = Field(
+        (0.5, 1.0, 2.0), description="height to width"
+    )
+    box_hidden: Width = 1024
+    box_canonical_size: float = Field(224, gt=0, description="a box of this size is read at stride 16")
+    mask: MaskArchitecture = MaskArchitecture()
+
+    @field_validator("anchor_sizes")
+    @classmethod
+    def _equally_many(cls, sizes: tuple[tuple[float, ...], ...]) -> tuple[tuple[float, ...], ...]:
+        if not 1 <= len(sizes[0]) <= 32 or len({len(level) for level in sizes}) > 1:
+            raise ValueError("expected as many sizes for each of the five levels")
+        return sizes
+
+
+class Detection(Strict):
+    """How an instance network finds boxes."""
+
+    proposals_per_level: int = Field(1000, ge=1, description="go into non-maximum suppression")
+    max_proposals: int = Field(1000, ge=1, description="come out of it, of all levels")
+    proposal_nms: float = Field(0.7, gt=0, le=1, description="IoU above which the worse of two proposals is dropped")
+    score_threshold: float = Field(0.05, ge=0, lt=1, description="probabilities must be above it")
+    nms: float = Field(0.5, gt=0, le=1, description="IoU above which the worse of two boxes of a class is dropped")
+    max_detections: int = Field(100, ge=1, le=65535, description="the best of all classes in an image")

@@ -1,0 +1,6 @@
+"""Training losses as modules, one a task, with their settings."""
+
+from pointrend.objectives.instance import InstanceLoss, InstanceObjective
+from pointrend.objectives.semantic import SemanticLoss, SemanticObjective, balanced_weights
+
+__all__ = ["InstanceLoss", "InstanceObjective", "SemanticLoss", "SemanticObjective", "balanced_weights"]

@@ -1,0 +1,106 @@
+"""The training loss of semantic PointRend (paper, section 4.2) as a module, so that any strategy can wrap it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from pointrend.core import (
+    LABEL_SAMPLING,
+    LossWeights,
+    Sampling,
+    point_accuracy,
+    point_cross_entropy,
+    sample_labels,
+    semantic_cross_entropy,
+    training_points,
+)
+from pointrend.data import IGNORE, SampleSet, SemanticBatch
+from pointrend.data.images import image_size
+from pointrend.models import SemanticPointRend
+from pointrend.strict import Strict
+
+
+class SemanticLoss(Strict):
+    """The settings of `SemanticObjective`, and the recipe's section `loss`."""
+
+    sampling: Sampling = LABEL_SAMPLING
+    weights: LossWeights = LossWeights()
+    class_balance: float = Field(
+        0.0, ge=0, le=1, description="classes weigh (median frequency / frequency) to this power, at most 5"
+    )
+
+
+class SemanticLosses(NamedTuple):
+    """Scalar losses; a NamedTuple, because Fabric strategies traverse tuples."""
+
+    total: Tensor
+    coarse: Tensor
+    points: Tensor
+    accuracy: Tensor
+    """The ratio of points that are classified correctly."""
+
+
+class SemanticObjective(nn.Module):
+    """Cross entropy on the upsampled coarse logits plus cross entropy on the points.
+
+    Strategies synchronise processes through `forward`, so the point head is called inside of it.
+
+    Args:
+        network: to train.
+        loss: points and weights.
+        class_weights: (C,), or None.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(
+        self, network: SemanticPointRend, loss: SemanticLoss = SemanticLoss(), class_weights: Tensor | None = None
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.loss = loss
+        self.register_buffer("class_weights", class_weights, persistent=False)
+
+    def forward(self, batch: SemanticBatch, seed: int) -> SemanticLosses:
+        """Return the losses of a batch; points depend on `seed`."""
+        images, labels = batch
+        output = self.network(images)
+        upsampled = F.interpolate(output.coarse.float(), size=labels.shape[1:], mode="bilinear", align_corners=False)
+        coarse = semantic_cross_entropy(upsampled, labels, class_weights=self.class_weights)
+        points = training_points(
+            output.coarse.detach().float(),
+            self.loss.sampling,
+            generator=torch.Generator(device=images.device).manual_seed(seed),
+            padding=self.network.padding,
+        )
+        point_logits = self.network.point_logits(output, points)
+        point_labels = sample_labels(labels, points)
+        at_points = point_cross_entropy(point_logits, point_labels, class_weights=self.class_weights)
+        weights = self.loss.weights
+        return SemanticLosses(
+            total=weights.coarse * coarse + weights.points * at_points,
+            coarse=coarse.detach(),
+            points=at_points.detach(),
+            accuracy=point_accuracy(point_logits.detach(), point_labels),
+        )
+
+
+def balanced_weights(samples: SampleSet, power: float, *, maximum: float = 5.0, images: int = 200) -> Tensor:
+    """Return class weights (C,) that make rare classes count more.
+
+    They are `(median frequency / frequency) ** power`, from evenly spaced label images, within [1 / maximum, maximum].
+    """
+    counts = np.zeros(256, dtype=np.int64)
+    step = max(1, len(samples.samples) // images)
+    for sample in samples.samples[::step]:
+        labels: Tensor = sample.annotations.read(image_size(sample.image))
+        counts += np.bincount(labels.numpy().ravel(), minlength=256)
+    assert IGNORE == 255
+    frequency = torch.from_numpy(counts[: len(samples.classes)]).float().clamp(min=1)
+    return ((frequency.median() / frequency) ** power).clamp(1 / maximum, maximum)

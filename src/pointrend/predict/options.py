@@ -1,0 +1,50 @@
+"""Options of a prediction, which replace the model's own test settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from pointrend.errors import PointRendError
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """Changes to a model's own test settings; None keeps the model's.
+
+    Raises:
+        PointRendError: a number is out of range.
+    """
+
+    size: int | None = None
+    """The shortest edge at which the network sees an image, in pixels; the limit of the longest edge grows with it."""
+    points: int | None = None
+    """N of a subdivision step."""
+    steps: int | None = None
+    """Subdivision steps."""
+    reference: bool = False
+    """Use the reference renderer: the same result but for rounding, more slowly and in more memory."""
+    probabilities: bool = False
+    """Semantic models: also compute `SemanticResult.probabilities` and `uncertainty`."""
+    score_threshold: float | None = None
+    """Instance models: objects must have a higher score."""
+    max_detections: int | None = None
+    """Instance models: the maximum number of objects of an image."""
+    adaptive: bool = False
+    """Instance models: stop subdividing a box once its grid is finer than the image's pixels. Faster, and masks change
+    only below a pixel."""
+
+    def __post_init__(self) -> None:
+        if self.size is not None and self.size < 32:
+            raise PointRendError(f"size must be at least 32 (the shortest edge in pixels), got {self.size}")
+        if self.points is not None and self.points < 1:
+            raise PointRendError(f"points must be at least 1, got {self.points}")
+        if self.score_threshold is not None and not 0 <= self.score_threshold < 1:
+            raise PointRendError(f"score_threshold must be at least 0 and under 1, got {self.score_threshold}")
+        if self.max_detections is not None and not 1 <= self.max_detections <= 65535:
+            raise PointRendError(f"max_detections must be 1 to 65535, got {self.max_detections}")
+        if self.adaptive and self.reference:
+            raise PointRendError("the reference renderer is not adaptive: choose one of adaptive and reference")
+
+    def changed(self) -> list[str]:
+        """Return the names of the options that differ from their defaults."""
+        return [field.name for field in fields(self) if getattr(self, field.name) != field.default]

@@ -1,0 +1,21 @@
+"""Training settings: the classes of all sections. The package's recipes are the YAML files in this folder."""
+
+from pointrend.recipes.settings import (
+    DataSettings,
+    InstanceRecipe,
+    OptimSettings,
+    Recipe,
+    SemanticRecipe,
+    StartSettings,
+    TrainSettings,
+)
+
+__all__ = [
+    "DataSettings",
+    "InstanceRecipe",
+    "OptimSettings",
+    "Recipe",
+    "SemanticRecipe",
+    "StartSettings",
+    "TrainSettings",
+]

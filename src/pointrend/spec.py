@@ -1,0 +1,118 @@
+"""The description in a model file: everything needed to build the model, feed it and interpret its output."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from pointrend.core import LABEL_SUBDIVISION, MASK_SUBDIVISION, Subdivision
+from pointrend.data.classes import ClassInfo
+from pointrend.data.settings import InputSpec
+from pointrend.models.settings import Detection, InstanceArchitecture, SemanticArchitecture
+from pointrend.strict import Strict
+
+FORMAT_VERSION: Final = 2
+
+MAX_MASK_STEPS = 6
+"""Maximum number of subdivision steps of masks: from 28x28 to 1792x1792."""
+
+
+class TestSpec(Strict):
+    """How a model of any task is run on an image of any size."""
+
+    __test__ = False  # pytest: not a test
+
+    shortest: int = Field(512, ge=32, description="the shortest edge is resized to this, ...")
+    longest: int = Field(2048, ge=32, description="... or to less, so that the longest edge is at most this")
+    scale: float | None = Field(None, gt=0, le=16, description="images are scaled by this instead of to `shortest`")
+    pad_multiple: int = Field(1, ge=1, description="zero padding at the right and bottom to a multiple of this")
+    subdivision: Subdivision
+
+
+class SemanticTest(TestSpec):
+    """How a semantic model is run on an image of any size."""
+
+    subdivision: Subdivision = LABEL_SUBDIVISION
+
+
+class InstanceTest(TestSpec):
+    """How an instance model is run on an image of any size."""
+
+    shortest: int = Field(800, ge=32, description="the shortest edge is resized to this, ...")
+    longest: int = Field(1333, ge=32, description="... or to less, so that the longest edge is at most this")
+    pad_multiple: int = Field(32, ge=1, description="zero padding at the right and bottom to a multiple of this")
+    detection: Detection = Detection()
+    subdivision: Subdivision = MASK_SUBDIVISION
+    paste: Literal["bilinear", "area"] = Field("area", description="how a mask is read by the image's pixels")
+
+    @field_validator("subdivision")
+    @classmethod
+    def _of_masks(cls, subdivision: Subdivision) -> Subdivision:
+        if subdivision.start < 1:
+            raise ValueError("masks need a start grid of at least 1 pixel a side")
+        if subdivision.steps > MAX_MASK_STEPS:
+            raise ValueError(f"masks are rendered in 0 to {MAX_MASK_STEPS} steps, got {subdivision.steps}")
+        return subdivision
+
+
+class ModelSpec(Strict):
+    """The description of a model of any task, without its weights."""
+
+    format_version: Literal[2] = FORMAT_VERSION
+    name: str
+    task: str
+    architecture: Any
+    num_logits: int = Field(ge=1, le=2**14, description="the logits of the network")
+    classes: tuple[ClassInfo, ...]
+    input: InputSpec = InputSpec()
+    test: TestSpec
+    layout: str | None = Field(None, description="the layout of the data set that its classes come from")
+    data: str = Field("", description="what it was trained on")
+    licence: str = ""
+    scores: dict[str, float] = Field(default_factory=dict, description="as measured by us or as published, percent")
+
+    @property
+    def backbone(self) -> str:
+        """The name of the network's backbone, for messages."""
+        return str(getattr(self.architecture, "backbone", "network without a backbone"))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of the logits."""
+        return tuple(info.name for info in self.classes)
+
+
+class SemanticSpec(ModelSpec):
+    """The description of a semantic model."""
+
+    task: Literal["semantic"] = "semantic"
+    architecture: SemanticArchitecture
+    classes: Annotated[tuple[ClassInfo, ...], Field(min_length=2)]
+    test: SemanticTest = SemanticTest()
+
+    @model_validator(mode="after")
+    def _classes_match(self) -> Self:
+        if self.num_logits not in (num_logits(len(self.classes)), len(self.classes)):
+            raise ValueError(f"{len(self.classes)} class names, but the network has {self.num_logits} logits")
+        return self
+
+
+class InstanceSpec(ModelSpec):
+    """The description of an instance model."""
+
+    task: Literal["instance"] = "instance"
+    architecture: InstanceArchitecture
+    classes: Annotated[tuple[ClassInfo, ...], Field(min_length=1)]
+    test: InstanceTest = InstanceTest()
+
+    @model_validator(mode="after")
+    def _classes_match(self) -> Self:
+        if self.num_logits != len(self.classes):
+            raise ValueError(f"{len(self.classes)} class names, but the network has {self.num_logits} logits")
+        return self
+
+
+def num_logits(num_classes: int) -> int:
+    """Return the number of logits of a semantic network: 1 for two classes, as the second class's logit suffices."""
+    return 1 if num_classes == 2 else num_classes

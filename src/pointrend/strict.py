@@ -1,0 +1,45 @@
+"""The base of settings, which pydantic checks, in files and as arguments."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pointrend.errors import PointRendError
+
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)
+
+
+class _OneLine(ModelMetaclass):
+    """Raises one line for wrong arguments, where pydantic lists everything, a paragraph each."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().__call__(*args, **kwargs)
+        except ValidationError as error:
+            raise PointRendError(f"{cls.__name__}: {first_problem(error)}") from error
+
+
+class Strict(BaseModel, metaclass=_OneLine):
+    """Frozen settings; an unknown key is an error.
+
+    Raises:
+        PointRendError: an argument is unknown or out of range.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def first_problem(error: ValidationError) -> str:
+    """Return the first error in one line: the key, what was expected, and what came."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return f"{key} is missing"
+    message = first["msg"].removeprefix("Value error, ")
+    came = "" if ", got " in message else f", got {first['input']!r}"
+    return f"{key}: {message[0].lower()}{message[1:]}{came}"

@@ -1,0 +1,84 @@
+"""The table of tasks, one row each. Code that depends on the task looks it up here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from pointrend.data import SampleSet, instance_batch, semantic_batch
+from pointrend.models import instance_pointrend, semantic_pointrend
+from pointrend.objectives import InstanceObjective, SemanticObjective, balanced_weights
+from pointrend.predict import InstancePredictor, Predictor, SemanticPredictor
+from pointrend.recipes import InstanceRecipe, Recipe, SemanticRecipe
+from pointrend.references import InstanceReference, Reference, SemanticReference
+from pointrend.scoring import predicted_instances, predicted_labels, true_instances, true_labels
+from pointrend.spec import InstanceSpec, ModelSpec, SemanticSpec, num_logits
+
+
+@dataclass(frozen=True)
+class Task:
+    """A kind of segmentation, from training to results."""
+
+    spec: type[ModelSpec]
+    """The description in a model file."""
+    num_logits: Callable[[int], int]
+    """Returns the number of logits for a number of classes."""
+    network: Callable[[int, Any], nn.Module]
+    """Builds a network with new weights from its number of logits and its architecture."""
+    recipe: type[Recipe]
+    """The settings of a training."""
+    collate: Callable[[list[Any]], Any]
+    """Collates items of a data set to a batch."""
+    objective: Callable[[Any, Any, SampleSet], nn.Module]
+    """Builds the training loss from a network, a recipe and the training split."""
+    predictor: type[Predictor[Any, Any, Any, Any]]
+    """Predicts results of images."""
+    prediction: Callable[[Any, int], Any]
+    """Converts a result and its image's number to what metrics take."""
+    truth: Callable[[Any, int, tuple[int, int]], Any]
+    """Converts an image's annotations, its number and its size to what metrics take."""
+    main_score: str
+    """The score that selects the best model of a training; higher is better."""
+    reference: type[Reference]
+    """Reads and compares numbers of other implementations."""
+    explains: bool = False
+    """Whether `pointrend.explain` can draw how a result was rendered."""
+
+
+def _semantic_objective(network: Any, recipe: SemanticRecipe, samples: SampleSet) -> nn.Module:
+    balance = recipe.loss.class_balance
+    return SemanticObjective(network, recipe.loss, balanced_weights(samples, balance) if balance else None)
+
+
+TASKS: dict[str, Task] = {
+    "semantic": Task(
+        spec=SemanticSpec,
+        num_logits=num_logits,
+        network=semantic_pointrend,
+        recipe=SemanticRecipe,
+        collate=semantic_batch,
+        objective=_semantic_objective,
+        predictor=SemanticPredictor,
+        prediction=predicted_labels,
+        truth=true_labels,
+        main_score="miou",
+        reference=SemanticReference,
+        explains=True,
+    ),
+    "instance": Task(
+        spec=InstanceSpec,
+        num_logits=lambda num_classes: num_classes,
+        network=instance_pointrend,
+        recipe=InstanceRecipe,
+        collate=instance_batch,
+        objective=lambda network, recipe, samples: InstanceObjective(network, recipe.loss),
+        predictor=InstancePredictor,
+        prediction=predicted_instances,
+        truth=true_instances,
+        main_score="mask_ap",
+        reference=InstanceReference,
+    ),
+}

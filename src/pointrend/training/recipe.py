@@ -1,0 +1,171 @@
+"""Recipes by name or from a file, with changed settings, validated before training."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from importlib import resources
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from pointrend.errors import PointRendError
+from pointrend.recipes import Recipe
+from pointrend.strict import first_problem
+from pointrend.tasks import TASKS
+
+
+class RecipeError(PointRendError):
+    """An invalid recipe or `--set`."""
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the recipes in the package."""
+    folder = resources.files("pointrend") / "recipes"
+    return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Return a recipe by its name or from a YAML file, after applying `key=value` settings.
+
+    Raises:
+        RecipeError: no such recipe, an unknown key (the message has the nearest one) or an invalid value.
+    """
+    settings = _read_yaml(name_or_path)
+    kind = _recipe_type(settings, name_or_path)
+    for override in overrides:
+        _apply(settings, override, kind)
+    try:
+        return kind.model_validate(_merged(kind.model_validate({"name": ""}).model_dump(), settings))
+    except ValidationError as error:
+        raise RecipeError(f"recipe {name_or_path}: {explain(error, kind)}") from error
+
+
+def _recipe_type(fields: Mapping[str, Any], name: str) -> type[Recipe]:
+    task = fields.get("task", "semantic")
+    if task not in TASKS:
+        raise RecipeError(f"recipe {name}: unknown task {task!r}; expected one of {', '.join(TASKS)}")
+    return TASKS[task].recipe
+
+
+def _merged(defaults: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the defaults updated by fields, section by section."""
+    merged = dict(defaults)
+    for name, value in fields.items():
+        default = defaults.get(name)
+        both = isinstance(default, Mapping) and isinstance(value, Mapping)
+        merged[name] = _merged(default, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def explain(error: ValidationError, kind: type[Recipe]) -> str:
+    """Describe the first problem in one line; for an unknown key, with the nearest valid one."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return unknown_key(key, kind)
+    return first_problem(error)
+
+
+def unknown_key(key: str, kind: type[Recipe]) -> str:
+    """Describe an unknown key in one line."""
+    inside = [name for name in all_keys(kind) if name.startswith(f"{key}.")]
+    if inside:
+        return f"{key} is a section; its settings are {', '.join(inside)}"
+    # Prefer a key of the same name in another section.
+    moved = [name for name in all_keys(kind) if name.rpartition(".")[2] == key.rpartition(".")[2]]
+    near = difflib.get_close_matches(key, moved or [*kind.model_fields, *all_keys(kind)], n=1, cutoff=0.0)
+    return f"there is no setting {key}; the nearest is {near[0]}"
+
+
+def all_keys(kind: type, prefix: str = "") -> list[str]:
+    """Return every dotted key of a class of settings."""
+    keys: list[str] = []
+    for name, hint in _fields(kind).items():
+        keys += all_keys(hint, f"{prefix}{name}.") if _fields(hint) else [prefix + name]
+    return keys
+
+
+def _fields(kind: Any) -> dict[str, Any]:
+    """Return the fields of a pydantic model or a dataclass with their types; of another type, an empty dict."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return {name: field.annotation for name, field in kind.model_fields.items()}
+    if is_dataclass(kind):
+        hints = get_type_hints(kind)
+        return {field.name: hints[field.name] for field in fields(kind)}
+    return {}
+
+
+def _read_yaml(name_or_path: str) -> dict[str, Any]:
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise RecipeError(f"recipe {path}: no such file")
+        text = path.read_text()
+    elif name_or_path in recipe_names():
+        text = (resources.files("pointrend") / "recipes" / f"{name_or_path}.yaml").read_text()
+    else:
+        raise RecipeError(
+            f"there is no recipe {name_or_path}; expected one of {', '.join(recipe_names())}, or a path to a .yaml file"
+        )
+    try:
+        fields = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"recipe {name_or_path}: not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(fields, dict):
+        raise RecipeError(f"recipe {name_or_path}: expected settings by name, got {type(fields).__name__}")
+    fields.setdefault("name", path.stem)
+    return fields
+
+
+def _apply(settings: dict[str, Any], override: str, kind: type[Recipe]) -> None:
+    key, separator, text = override.partition("=")
+    key = key.strip()
+    if not separator or not key:
+        raise RecipeError(f"--set expects key=value, got {override!r}")
+    if key not in all_keys(kind):
+        raise RecipeError(unknown_key(key, kind))
+    *sections, last = key.split(".")
+    section = settings
+    for name in sections:
+        existing = section.setdefault(name, {})
+        if not isinstance(existing, dict):
+            raise RecipeError(f"--set {override}: {name} is not a section of this recipe")
+        section = existing
+    try:
+        section[last] = _yaml_value(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {override}: {text!r} is not a YAML value") from error
+
+
+def _yaml_value(text: str) -> object:
+    value = yaml.safe_load(text)
+    if isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def from_yaml(text: str) -> Recipe:
+    """Return the recipe from `to_yaml`'s text."""
+    settings = yaml.safe_load(text)
+    return _recipe_type(settings, str(settings.get("name"))).model_validate(settings)
+
+
+def different_keys(a: Recipe, b: Recipe) -> list[str]:
+    """Return the dotted keys in which two recipes differ."""
+    if type(a) is not type(b):
+        return ["task"]
+
+    return [key for key in all_keys(type(a)) if attrgetter(key)(a) != attrgetter(key)(b)]
+
+
+def to_yaml(recipe: Recipe) -> str:
+    """Return the whole recipe as YAML, including defaults."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)

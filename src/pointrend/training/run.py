@@ -1,0 +1,41 @@
+"""Training in one call: a recipe, a data set and a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pointrend.recipes import Recipe
+from pointrend.training.loop import Outcome, train_prepared
+from pointrend.training.memory import keep_freed_memory
+from pointrend.training.prepare import check_output, prepare
+from pointrend.training.recipe import load_recipe
+
+
+def train(
+    recipe: str | Recipe,
+    data: str | Path,
+    out: str | Path,
+    *,
+    settings: Sequence[str] = (),
+    resume: bool = False,
+) -> Outcome:
+    """Check a data set, then train a model on it.
+
+    Args:
+        recipe: a recipe's name, such as "people-lite0", the path of a YAML file, or a recipe.
+        data: the folder of the data set.
+        out: the run's folder, for `best` and `last` model files, the checkpoint, logs and the recipe.
+        settings: changes to a recipe given by name or path, such as "train.iterations=2000".
+        resume: continue from the last checkpoint in `out`, exactly as if there had been no interruption.
+
+    Raises:
+        PointRendError: an invalid setting, unusable data, nothing to resume from, or a training already in `out`.
+        FloatingPointError: the loss or the weights are not finite; the last good checkpoint is kept.
+    """
+    resolved = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
+    check_output(Path(out), resume=resume)
+    training = prepare(resolved, Path(data))
+    if resolved.train.accelerator == "cpu":
+        keep_freed_memory()
+    return train_prepared(training, Path(out), resume=resume)

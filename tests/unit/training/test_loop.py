@@ -1,0 +1,127 @@
+"""What a training writes, on a few iterations of a small network."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+from pointrend.data import find_samples
+from pointrend.training.loop import Outcome, _step_seed, train_prepared
+from pointrend.training.prepare import Training
+from pointrend.training.recipe import load_recipe
+
+SETTINGS = [
+    "model.backbone=test_efficientnet",
+    "start.weights=none",
+    "model.fpn_channels=8",
+    "model.coarse_channels=8",
+    "model.point.hidden=8",
+    "data.layout=folder",
+    "augment.crop=[32, 32]",
+    "loss.sampling.num_points=64",
+    "loss.class_balance=0",
+    "optim.lr=0.01",
+    "optim.warmup=0",
+    "train.batch_size=2",
+    "train.workers=0",
+    "train.precision=32-true",
+    "test.shortest=32",
+    "test.longest=32",
+]
+State = dict[str, Tensor]
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Callable[..., Outcome]:
+    """Trains for three iterations into tmp_path/run and evaluates after the last."""
+    random = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for folder in ("images", "labels"):
+            (tmp_path / split / folder).mkdir(parents=True)
+        for index in range(2):
+            labels = (np.add.outer(np.arange(40), np.arange(40)) > 40).astype(np.uint8)
+            pixels = (60 + 100 * labels[..., None] + random.integers(0, 40, (40, 40, 3))).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / split / "images" / f"{index}.png")
+            Image.fromarray(labels + index).save(tmp_path / split / "labels" / f"{index}.png")
+    (tmp_path / "classes.json").write_text(json.dumps(["dark", "light", "other"]))
+    samples = [find_samples(tmp_path, task="semantic", layout="folder", split=split) for split in ("train", "val")]
+
+    def run(*settings: str, resume: bool = False, stop_after: int | None = None) -> Outcome:
+        recipe = load_recipe("people-lite0", [*SETTINGS, "train.iterations=3", "train.eval_every=3", *settings])
+        training = Training(recipe, samples[0], samples[1])
+        return train_prepared(training, tmp_path / "run", resume=resume, stop_after=stop_after)
+
+    return run
+
+
+def after_each(train: Callable[..., Outcome], out: Path, setting: str) -> list[State]:
+    """Train in three parts, and return the weights that were trained, after each iteration."""
+    states: list[State] = []
+    for done in (1, 2, 3):
+        train(setting, resume=done > 1, stop_after=done)
+        states.append(torch.load(out / "last.pt", weights_only=True)["network"])
+    return states
+
+
+def test_models_hold_the_averaged_weights(train: Callable[..., Outcome], tmp_path: Path) -> None:
+    first, second, third = after_each(train, tmp_path / "run", "optim.ema=0.75")
+    for name in ("last.safetensors", "best.safetensors"):
+        found = load_file(tmp_path / "run" / name)
+        assert found.keys() == third.keys()
+        differ = 0
+        for key, value in found.items():
+            if not value.is_floating_point():
+                continue
+            average = first[key]
+            for newer in (second[key], third[key]):
+                average = 0.75 * average + 0.25 * newer
+            torch.testing.assert_close(value, average, msg=f"{name}: {key}")
+            differ += not torch.allclose(value, third[key])
+        assert differ > 20  # the weights that were trained are others
+
+
+def test_without_an_average_models_hold_the_weights_that_were_trained(
+    train: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    train("optim.ema=0")
+    state = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    assert state["average"] is None
+    for name in ("last.safetensors", "best.safetensors"):
+        found = load_file(tmp_path / "run" / name)
+        assert all(torch.equal(value, state["network"][key]) for key, value in found.items())
+
+
+def test_the_log_has_a_row_an_iteration_and_a_resumed_one_goes_on(
+    train: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    after_each(train, tmp_path / "run", "train.log_every=1")
+    with (tmp_path / "run" / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["1", "2", "3"]
+    assert all(float(row[name]) > 0 for row in rows for name in ("loss", "loss_coarse", "loss_points", "lr"))
+    evaluated = ["val/coarse/miou", "val/pointrend/miou"]
+    assert [[bool(row[name]) for name in evaluated] for row in rows] == [[False] * 2] * 2 + [[True] * 2]
+    # What was logged after the state that is resumed from is dropped: those iterations are done again.
+    state = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    with (tmp_path / "run" / "log.csv").open("a") as file:
+        file.write(",".join("7" for _ in rows[0]) + "\n")
+    train("train.log_every=1", resume=True)
+    with (tmp_path / "run" / "log.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["1", "2", "3"]
+    assert state["iteration"] == 3
+
+
+def test_seeds_differ_by_process_iteration_and_seed() -> None:
+    seeds = [_step_seed(seed, iteration, rank) for seed in (0, 1) for iteration in range(20) for rank in range(4)]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**63 for seed in seeds)  # what torch.manual_seed takes
+    assert _step_seed(3, 5, 1) == _step_seed(3, 5, 1)

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pointrend.recipes import InstanceRecipe, SemanticRecipe
+from pointrend.training.recipe import (
+    RecipeError,
+    all_keys,
+    different_keys,
+    from_yaml,
+    load_recipe,
+    recipe_names,
+    to_yaml,
+)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_shipped_recipes_are_valid_and_named_after_their_file(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.description
+
+
+def test_published_recipes_have_the_published_numbers() -> None:
+    recipe = load_recipe("cityscapes-r50")
+    assert recipe.model.backbone == "resnet50c"
+    assert (recipe.model.fpn_channels, recipe.model.coarse_channels) == (256, 128)
+    point, sampling, subdivision = recipe.model.point, recipe.loss.sampling, recipe.test.subdivision
+    assert (point.hidden, point.depth, point.coarse_every_layer) == (256, 3, True)
+    assert (sampling.num_points, sampling.oversample, sampling.importance) == (2048, 3.0, 0.75)
+    assert (subdivision.num_points, subdivision.steps) == (8196, 2)
+    assert recipe.augment.max_class_share == 0.75
+    assert load_recipe("ade20k-r101").train.iterations == 160_000
+
+
+def test_set_changes_one_value_and_nothing_else() -> None:
+    plain, changed = load_recipe("people-lite0"), load_recipe("people-lite0", ["optim.lr=3e-3"])
+    assert changed.optim.lr == 3e-3
+    assert different_keys(plain, changed) == ["optim.lr"]
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("augment.crop=[64, 96]", "crop", (64, 96)),
+        ("augment.photometric=false", "photometric", False),
+        ("augment.flip=0", "flip", 0.0),
+        ("augment.base_short=null", "base_short", None),
+    ],
+)
+def test_set_reads_yaml(text: str, key: str, value: object) -> None:
+    assert getattr(load_recipe("people-lite0", [text]).augment, key) == value
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("train.iteration=5", "there is no setting train.iteration; the nearest is train.iterations"),
+        ("optim.learning_rate=5", "there is no setting optim.learning_rate; the nearest is optim."),
+        ("iterations=5", "nearest is train.iterations"),
+        ("train.iterations", "key=value"),
+        ("=5", "key=value"),
+        ("train.iterations=0", "train.iterations"),
+        ("train.iterations=many", "got 'many'"),
+        ("augment.crop=[1", "not a YAML value"),
+        ("train=5", "train is a section; its settings are train.iterations, "),
+        ("trian.iterations=5", "the nearest is train.iterations"),
+        ("augment.crop=[0, 64]", "augment.crop"),
+        ("augment.scale=[2, 0.5]", "augment.scale"),
+        ("model.fine_strides=[2]", "model.fine_strides"),
+        ("input.std=[0, 1, 1]", "input.std"),
+    ],
+)
+def test_wrong_settings_are_named_in_one_line(override: str, expected: str) -> None:
+    with pytest.raises(RecipeError) as raised:
+        load_recipe("people-lite0", [override])
+    assert expected in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_wrong_key_in_a_file_names_the_nearest(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("optim:\n  momentun: 0.8\n")
+    with pytest.raises(RecipeError, match=r"no setting optim.momentun; the nearest is optim.momentum"):
+        load_recipe(str(path))
+
+
+def test_wrong_section_in_a_file_names_the_nearest(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("trian: {iterations: 5}\n")
+    with pytest.raises(RecipeError, match=r"no setting trian; the nearest is train$"):
+        load_recipe(str(path))
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "optim: 3\n", ""])
+def test_files_that_are_no_recipes(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=r"mine\.yaml"):
+        load_recipe(str(path))
+
+
+def test_set_into_a_file_with_a_broken_section(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("optim: 3\n")
+    with pytest.raises(RecipeError, match="not a section"):
+        load_recipe(str(path), ["optim.lr=1"])
+
+
+def test_unknown_names_list_the_known() -> None:
+    with pytest.raises(RecipeError, match="people-lite0"):
+        load_recipe("nothing")
+    with pytest.raises(RecipeError, match="no such file"):
+        load_recipe("missing/recipe.yaml")
+
+
+def test_yaml_round_trip() -> None:
+    recipe = load_recipe("camvid-lite0", ["optim.backbone_lr=null"])
+    assert from_yaml(to_yaml(recipe)) == recipe
+
+
+def test_all_keys_reach_every_value() -> None:
+    for kind in (SemanticRecipe, InstanceRecipe):
+        keys = all_keys(kind)
+        assert {"train.iterations", "loss.sampling.num_points", "loss.weights.points", "test.subdivision.steps"} <= {
+            *keys
+        }
+        assert len(keys) == len(set(keys))
+    assert different_keys(SemanticRecipe(name="a"), SemanticRecipe(name="b")) == ["name"]
