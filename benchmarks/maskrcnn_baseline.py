@@ -147,7 +147,7 @@ class BaselineObjective(nn.Module):
 
 def masks_of(target: InstanceTargets) -> Tensor:
     """(R, H, W) bool."""
-    return target.ids[target.layers] == target.own[:, None, None]
+    return target.ids[target.layers] == target.instance_ids[:, None, None]
 
 
 class BaselineRecipe(InstanceRecipe):

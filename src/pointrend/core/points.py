@@ -68,23 +68,25 @@ def sample_labels(labels: Tensor, points: Tensor) -> Tensor:
     return labels.flatten(1).gather(1, rows * width + columns)
 
 
-def sample_masks(ids: Tensor, own: Tensor, points: Tensor) -> Tensor:
+def sample_masks(ids: Tensor, instance_ids: Tensor, points: Tensor) -> Tensor:
     """Read masks at points by bilinear interpolation, from maps of ids: targets of points, between 0 and 1.
 
-    The result is that of `sample_points` on the masks `ids == own`, without allocating these: a mask for each of many
-    regions takes more memory than the network.
+    The result is that of `sample_points` on the masks `ids == instance_ids`, without allocating these: a mask for each
+    of many regions takes more memory than the network.
 
     Args:
         ids: (R, H, W), any integer type: a map for each region. An expanded one takes no memory.
-        own: (R,), the id in its map that is each region's mask.
+        instance_ids: (R,), the id in its map that is each region's mask.
         points: (R, P, 2), float32 or float64; outside of the map masks are 0.
 
     Returns:
         (R, P), the type of `points`.
     """
     _check_points(points, ids.shape[0])
-    if ids.ndim != 3 or own.shape != ids.shape[:1]:
-        raise ValueError(f"ids must be (R, H, W) and own (R,), got {tuple(ids.shape)} and {tuple(own.shape)}")
+    if ids.ndim != 3 or instance_ids.shape != ids.shape[:1]:
+        raise ValueError(
+            f"ids must be (R, H, W) and instance_ids (R,), got {tuple(ids.shape)} and {tuple(instance_ids.shape)}"
+        )
     height, width = ids.shape[1:]
     position = points * points.new_tensor((width, height)) - 0.5
     corner = position.floor()
@@ -97,7 +99,7 @@ def sample_masks(ids: Tensor, own: Tensor, points: Tensor) -> Tensor:
             inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
             # Early in training boxes, and so points, may lie beyond what integers can hold.
             column, row = (torch.where(inside, value, 0).long() for value in (column, row))
-            found = inside & (ids[region, row, column] == own[:, None])
+            found = inside & (ids[region, row, column] == instance_ids[:, None])
             across = fraction[..., 0] if right else 1 - fraction[..., 0]
             weight = across * (fraction[..., 1] if below else 1 - fraction[..., 1])
             total = total + torch.where(found, weight, 0)

@@ -40,7 +40,7 @@ class InstanceTargets(NamedTuple):
     """(R,) int64."""
     ids: Tensor
     """(K, H, W) int32: masks as layers of ids; masks that overlap are in different layers."""
-    own: Tensor
+    instance_ids: Tensor
     """(R,) int32: the id of each instance in its layer."""
     layers: Tensor
     """(R,) int64: the layer of each instance."""
@@ -95,7 +95,7 @@ def targets_of(masks: InstanceMasks) -> InstanceTargets:
         boxes=boxes[kept],
         classes=masks.classes[kept],
         ids=masks.ids.as_subclass(Tensor).contiguous(),
-        own=masks.instance_ids[kept],
+        instance_ids=masks.instance_ids[kept],
         layers=masks.layers[kept],
     )
 

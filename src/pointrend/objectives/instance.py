@@ -117,11 +117,11 @@ def sample_targets(
     points = torch.split(box_to_image(points_box, torch.cat(positives.boxes), size), [len(b) for b in positives.boxes])
     read = []
     for target, matched, of_image in zip(targets, positives.matched, points, strict=True):
-        layers, own = target.layers[matched], target.own[matched]
+        layers, instance_ids = target.layers[matched], target.instance_ids[matched]
         values = torch.zeros(of_image.shape[:2], device=of_image.device)
         for layer in torch.unique(layers).tolist():
             members = torch.nonzero(layers == layer)[:, 0]
             ids = target.ids[layer].expand(len(members), -1, -1)
-            values[members] = sample_masks(ids, own[members], of_image[members])
+            values[members] = sample_masks(ids, instance_ids[members], of_image[members])
         read.append(values)
     return torch.cat(read)

@@ -102,7 +102,7 @@ def test_masks_are_never_made() -> None:
 
 
 def test_wrong_maps_are_one_line() -> None:
-    with pytest.raises(ValueError, match=r"ids must be \(R, H, W\) and own \(R,\)"):
+    with pytest.raises(ValueError, match=r"ids must be \(R, H, W\) and instance_ids \(R,\)"):
         sample_masks(torch.zeros(2, 4, 4, dtype=torch.int32), torch.zeros(3), torch.zeros(2, 1, 2))
 
 

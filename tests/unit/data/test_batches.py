@@ -44,9 +44,9 @@ def test_boxes_are_the_edges_of_the_outermost_pixels() -> None:
     found = targets_of(masks_of([[0, 11, 11, 0], [0, 0, 11, 0], [23, 0, 0, 0]]))
     assert found.boxes.tolist() == [[1, 0, 3, 2], [0, 2, 1, 3]]
     assert found.boxes.dtype == found.classes.dtype == found.layers.dtype == torch.int64
-    assert found.ids.dtype == found.own.dtype == torch.int32
+    assert found.ids.dtype == found.instance_ids.dtype == torch.int32
     assert found.classes.tolist() == [1, 3]
-    assert found.own.tolist() == [11, 23]
+    assert found.instance_ids.tolist() == [11, 23]
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 6), st.integers(0, 2**31))
@@ -60,7 +60,7 @@ def test_targets_against_masks_that_overlap(height: int, width: int, count: int,
     expected = [(m, c) for m, c, is_crowd in zip(masks, classes, crowd, strict=True) if m.any() and not is_crowd]
     assert len(found.boxes) == len(expected)
     for index, (mask, of_class) in enumerate(expected):
-        made = found.ids[found.layers[index]] == found.own[index]
+        made = found.ids[found.layers[index]] == found.instance_ids[index]
         assert np.array_equal(made.numpy(), mask)
         assert found.boxes[index].tolist() == slow_box(mask)
         assert int(found.classes[index]) == of_class
@@ -68,7 +68,7 @@ def test_targets_against_masks_that_overlap(height: int, width: int, count: int,
 
 def test_crowds_are_not_trained_on() -> None:
     found = targets_of(masks_of([[11, 11, 22]], crowd=(11,)))
-    assert found.own.tolist() == [22]
+    assert found.instance_ids.tolist() == [22]
     assert int((found.ids == 11).sum()) == 2  # their pixels stay nobody's
 
 
@@ -76,7 +76,7 @@ def test_instances_without_a_pixel_left_are_dropped() -> None:
     masks = masks_of([[11, 22, 33]])
     cut = masks._replace(ids=tv_tensors.Mask(masks.ids[:, :, 1:2]))
     found = targets_of(cut)
-    assert found.own.tolist() == [22]
+    assert found.instance_ids.tolist() == [22]
     assert found.boxes.tolist() == [[0, 0, 1, 1]]
 
 
@@ -87,7 +87,7 @@ def test_the_same_id_in_two_layers_is_two_instances() -> None:
 
 
 def test_ids_of_16_bits() -> None:
-    assert targets_of(masks_of([[65535, 0, 40000]])).own.tolist() == [40000, 65535]
+    assert targets_of(masks_of([[65535, 0, 40000]])).instance_ids.tolist() == [40000, 65535]
 
 
 @pytest.mark.parametrize("layers", [0, 1, 2])
@@ -97,7 +97,7 @@ def test_an_image_without_objects(layers: int) -> None:
     found = targets_of(InstanceMasks(ids, none.int(), none, none, none.bool()))
     assert found.boxes.shape == (0, 4)
     assert found.ids.shape == (layers, 4, 5)
-    assert found.classes.shape == found.own.shape == found.layers.shape == (0,)
+    assert found.classes.shape == found.instance_ids.shape == found.layers.shape == (0,)
 
 
 # batches

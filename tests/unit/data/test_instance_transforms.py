@@ -88,12 +88,14 @@ def check_together(pixels: Tensor, target: InstanceTargets) -> int:
     where = inner(ids)
     shown = pixels[0].numpy()
     assert np.abs(shown - ids)[where].max(initial=0) <= 1  # rounding to whole grey values
-    assert sorted(target.own.tolist()) == sorted(np.unique(ids[ids > 0]).tolist())
-    for box, of_class, own in zip(target.boxes.tolist(), target.classes.tolist(), target.own.tolist(), strict=True):
+    assert sorted(target.instance_ids.tolist()) == sorted(np.unique(ids[ids > 0]).tolist())
+    for box, of_class, own in zip(
+        target.boxes.tolist(), target.classes.tolist(), target.instance_ids.tolist(), strict=True
+    ):
         rows, columns = np.nonzero(ids == own)
         assert box == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
         assert of_class == own % 3
-    return len(target.own)
+    return len(target.instance_ids)
 
 
 @given(

@@ -42,7 +42,7 @@ def target(boxes: Sequence[Box], *, classes: int = 3, layers: Sequence[int] | No
         boxes=torch.tensor(boxes, dtype=torch.int64).view(count, 4),
         classes=torch.arange(count) % classes,
         ids=ids,
-        own=torch.arange(1, count + 1, dtype=torch.int32),
+        instance_ids=torch.arange(1, count + 1, dtype=torch.int32),
         layers=torch.tensor(places, dtype=torch.int64),
     )
 
@@ -164,7 +164,7 @@ def test_targets_are_the_matched_masks_read_bilinearly() -> None:
     region = 0
     for of_image, instances, image_boxes in zip(targets, matched, boxes, strict=True):
         for instance, box in zip(instances.tolist(), image_boxes, strict=True):
-            mask = (of_image.ids[of_image.layers[instance]] == of_image.own[instance]).float()
+            mask = (of_image.ids[of_image.layers[instance]] == of_image.instance_ids[instance]).float()
             places = box_to_image(points[region : region + 1], box[None], SIZE)
             expected = sample_points(mask[None, None], places)[0, :, 0]
             torch.testing.assert_close(found[region], expected, atol=1e-5, rtol=0)
