@@ -147,7 +147,7 @@ def rectangle() -> InstanceTargets:
         boxes=torch.tensor([[10, 8, 40, 50]]),
         classes=torch.tensor([0]),
         ids=ids,
-        own=torch.tensor([3], dtype=torch.int32),
+        instance_ids=torch.tensor([3], dtype=torch.int32),
         layers=torch.tensor([0]),
     )
 
@@ -164,7 +164,7 @@ def test_masks_at_points_are_soft_targets() -> None:
         return bool(torch.allclose(values, torch.tensor([[0.75, 0.5, 0.25]]), atol=1e-4))
 
     assert is_soft(sample_targets((target,), positives, points_box, SIZE))
-    assert is_soft(sample_masks(target.ids, target.own, in_image))
+    assert is_soft(sample_masks(target.ids, target.instance_ids, in_image))
     assert not is_soft(sample_labels((target.ids == 3).long(), in_image).float())
     # torchvision's targets are bins of a grid, so they exist on the grid alone.
     binned = project_masks_on_boxes((target.ids == 3).float(), BOX, CLASS, 28)
