@@ -49,8 +49,11 @@ def predict(
             "--adaptive", help="Instance models: render small objects no finer than the photo's pixels. Faster."
         ),
     ] = False,
-    dense: Annotated[
-        bool, typer.Option("--dense", help="Use the reference renderer: same result, slower and with more memory.")
+    reference: Annotated[
+        bool,
+        typer.Option(
+            "--reference", "--dense", help="Use the reference renderer: same result, slower and with more memory."
+        ),
     ] = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="Semantic models: also save an image of how each result was rendered.")
@@ -94,7 +97,7 @@ def predict(
                 if given and name in foreign:
                     raise ValueError(f"{flag} is for {foreign[name]} models, {loaded.spec.name} {does}")
             changes = PredictOptions(
-                size=size, points=points, steps=steps, score_threshold=score, adaptive=adaptive, reference=dense
+                size=size, points=points, steps=steps, score_threshold=score, adaptive=adaptive, reference=reference
             )
             predictor = loaded.predictor(changes)
             if explain and not loaded.task.explains:

@@ -87,9 +87,10 @@ def test_labels_are_right_and_counted(predict: Run, photo: Path, tmp_path: Path)
 
 
 def test_the_reference_writes_the_same(predict: Run, photo: Path, tmp_path: Path) -> None:
-    for out, options in (("fast", []), ("dense", ["--dense"])):
+    for out, options in (("fast", []), ("dense", ["--dense"]), ("reference", ["--reference"])):
         assert predict(photo, "--out", tmp_path / out, *options)[0] == 0
-    assert (tmp_path / "fast" / "photo.png").read_bytes() == (tmp_path / "dense" / "photo.png").read_bytes()
+    fast, *others = ((tmp_path / out / "photo.png").read_bytes() for out in ("fast", "dense", "reference"))
+    assert others == [fast, fast]
 
 
 def test_bad_files_get_a_line_each_and_the_rest_is_done(predict: Run, photo: Path, tmp_path: Path) -> None:
