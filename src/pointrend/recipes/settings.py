@@ -29,6 +29,8 @@ class DataSettings(Strict):
     layout: str | None = Field(None, description="None: detected from the folders")
     train: str = "train"
     val: str = "val"
+    skip_bad: bool = Field(False, description="leave out images and objects that cannot be used, instead of stopping")
+    allow_empty_classes: bool = Field(False, description="train although a class occurs in no image")
 
 
 class OptimSettings(Strict):
