@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pointrend.data.census import Census
 from pointrend.data.images import ImageError, image_size, probe_image
 from pointrend.data.problems import KINDS, NO_IMAGE, NO_LABEL, UNREADABLE, DatasetError, Problem
+from pointrend.data.reading import Reading
 from pointrend.data.samples import Inspection, Sample, SampleSet
 
 READ_WHOLE = 2000
@@ -29,7 +30,11 @@ class Checked:
 
 
 def check_dataset(
-    samples: SampleSet, *, whole: bool = False, progress: Callable[[int, int], None] | None = None
+    samples: SampleSet,
+    *,
+    whole: bool = False,
+    reading: Reading = Reading(),
+    progress: Callable[[int, int], None] | None = None,
 ) -> Checked:
     """Read the files of a split, look for problems and count classes.
 
@@ -37,7 +42,8 @@ def check_dataset(
     data sets: all image headers are read, and the annotations of at least `READ_WHOLE` images decoded, or of all with
     `whole`.
 
-    `progress` is called with the number of samples done and their total.
+    `reading` says how images of more than 8 bits are scaled; `progress` is called with the number of samples done and
+    their total.
     """
     problems = [Problem(NO_LABEL, path, "has no labels of the same name") for path in samples.unmatched_images]
     problems += [Problem(NO_IMAGE, path, "has no image of the same name") for path in samples.unmatched_labels]
@@ -49,7 +55,7 @@ def check_dataset(
         index, sample = job
         unreadable, size = [], None
         try:
-            size = (probe_image if semantic else image_size)(sample.image)
+            size = probe_image(sample.image, reading) if semantic else image_size(sample.image)
         except ImageError as error:
             unreadable.append(Problem.of(UNREADABLE, sample.image, error))
         found = sample.annotations.inspect(sample.image, size, whole=index % step == 0)
@@ -75,20 +81,26 @@ def check_dataset(
 
 
 def ensure_sound(
-    samples: SampleSet, *, skip_bad: bool = False, limit: int = 5, progress: Callable[[int, int], None] | None = None
+    samples: SampleSet,
+    *,
+    skip_bad: bool = False,
+    reading: Reading = Reading(),
+    limit: int = 5,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Checked:
     """Check a split.
 
     Args:
         samples: the split.
         skip_bad: leave images and objects with problems out instead of raising.
+        reading: how images of more than 8 bits are scaled.
         limit: maximum number of files that a message lists for each kind of problem.
         progress: see `check_dataset`.
 
     Raises:
         DatasetError: a file cannot be used, or with `skip_bad` none can. Labels without an image are harmless.
     """
-    checked = check_dataset(samples, whole=skip_bad, progress=progress)
+    checked = check_dataset(samples, whole=skip_bad, reading=reading, progress=progress)
     if any(problem.kind != NO_IMAGE for problem in checked.problems) and not (skip_bad and checked.samples.samples):
         raise DatasetError(describe(checked.problems, limit=limit))
     return checked

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
+from pointrend.data.reading import Reading
 from pointrend.strict import Strict
 
 Range = tuple[PositiveFloat, PositiveFloat]
@@ -17,6 +18,15 @@ class InputSpec(Strict):
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (58.395, 57.12, 57.375)
     channels: Literal["rgb", "bgr"] = "rgb"
+    intensity: Literal["full", "deep"] = Field(
+        "full",
+        description="how values of more than 8 bits become 0 to 255: from their type's range, or the image's own",
+    )
+
+    @property
+    def reading(self) -> Reading:
+        """How image files are read for this input."""
+        return Reading(scaling=self.intensity)
 
 
 class _Augment(Strict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,10 +15,12 @@ from pointrend.data.images import image_size
 from pointrend.data.instance_masks import extent
 from pointrend.data.json_files import finite, read_json, whole
 from pointrend.data.segmentations import mask_to_rle, to_mask
-from pointrend.errors import PointRendError, shown
+from pointrend.errors import PointRendError, shown, warn
 from pointrend.evaluation.split import Evaluation, Scoring, score_split
 from pointrend.metrics.instances import ImageInstances
 
+DEFAULT_DETECTIONS = 100
+"""The maximum number of detections that COCO scores."""
 ROW = "results"
 """The name of the only row of such an evaluation."""
 
@@ -35,7 +38,7 @@ def evaluate_results(
     path: Path,
     samples: SampleSet,
     *,
-    max_detections: int = 100,
+    max_detections: int = DEFAULT_DETECTIONS,
     limit: int | None = None,
     boundary_ratio: float | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -53,6 +56,12 @@ def evaluate_results(
         PointRendError: no such file, or results of images or categories that are not in the split.
     """
     of_image = _read(path, samples)
+    per_class = [Counter(one.label for one in found).most_common(1) for found in of_image.values()]
+    if cut := sum(bool(largest) and largest[0][1] > max_detections for largest in per_class):
+        warn(
+            f"{path}: {cut} images have more than {max_detections} detections of a class, of "
+            f"which the best {max_detections} count; --max-detections N (max_detections=N) counts more"
+        )
 
     def predict(index: int, sample: Sample) -> tuple[tuple[int, int], dict[str, ImageInstances]]:
         size = image_size(sample.image)

@@ -79,7 +79,10 @@ class Training:
 
     def dataset(self) -> SegmentationDataset:
         """Return the augmented training samples."""
-        return SegmentationDataset(self.train_samples, train_transform(self.recipe.augment, self.recipe.input))
+        input = self.recipe.input
+        return SegmentationDataset(
+            self.train_samples, train_transform(self.recipe.augment, input), reading=input.reading
+        )
 
 
 def prepare(recipe: Recipe, root: Path, *, progress: Progress | None = None) -> Training:
@@ -97,6 +100,7 @@ def prepare(recipe: Recipe, root: Path, *, progress: Progress | None = None) -> 
         checked = ensure_sound(
             samples,
             skip_bad=recipe.data.skip_bad,
+            reading=recipe.input.reading,
             progress=None if progress is None else lambda done, total: progress(name, done, total),
         )
         for line in (*_left_out(name, samples, checked), *remarks(name, checked.census)):
