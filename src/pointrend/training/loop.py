@@ -279,7 +279,7 @@ def _fabric(settings: TrainSettings) -> Fabric:
 
 
 def _step_seed(seed: int, iteration: int, rank: int) -> int:
-    return int(np.random.SeedSequence((seed, iteration, rank)).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence((seed, iteration, rank)).generate_state(1, np.uint64)[0]) >> 1
 
 
 def _numbers(losses: Mapping[str, torch.Tensor], rate: float, clock: _Clock) -> dict[str, float]:
