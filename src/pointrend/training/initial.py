@@ -44,7 +44,7 @@ def _load_model_weights(network: nn.Module, model: Model, class_names: tuple[str
         for name, tensor in given.items()
         if name in own and own[name].shape == tensor.shape and (same_classes or not _of_classes(name))
     }
-    if not any(name.startswith("backbone.") for name in taken):
+    if not any(name.startswith("backbone.") and tensor.ndim > 0 for name, tensor in taken.items()):
         raise RecipeError(
             f"start.weights: the weights of {model.spec.name} fit no backbone of this recipe; "
             f"its backbone is {model.spec.backbone}"
