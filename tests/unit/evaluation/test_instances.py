@@ -248,3 +248,33 @@ def test_how_many_detections_count() -> None:
     assert limits(100) == (1, 10, 100)
     assert limits(400) == (1, 100, 400)
     assert limits(5) == (1, 10, 11)
+
+
+def test_more_than_a_hundred_detections_of_an_image_can_count(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    size, squares = (200, 300), [(20 * (i % 15), 20 * (i // 15)) for i in range(150)]
+    masks = []
+    for x, y in squares:
+        mask = np.zeros(size, bool)
+        mask[y + 2 : y + 12, x + 2 : x + 12] = True
+        masks.append(mask)
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", size[::-1]).save(tmp_path / "images" / "a.png")
+    content = {
+        "images": [{"id": 0, "file_name": "a.png", "height": size[0], "width": size[1]}],
+        "categories": [{"id": 5, "name": "cell"}],
+        "annotations": [annotation(i, 0, 5, mask) for i, mask in enumerate(masks)],
+    }
+    (tmp_path / "annotations" / "instances_val.json").write_text(json.dumps(content))
+    results = [{"image_id": 0, "category_id": 5, "score": 0.9, "segmentation": mask_to_rle(mask)} for mask in masks]
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(results))
+    code, out, err = run(capsys, "eval", path, tmp_path, "--split", "val", "--json")
+    assert code == 0
+    assert json.loads(out)["rows"]["results"]["mask_ap"] == pytest.approx(66.34, abs=0.01)  # as COCO scores it
+    assert "1 images have more than 100 detections of a class, of which the best 100 count; --max-detections N" in err
+    code, out, err = run(capsys, "eval", path, tmp_path, "--split", "val", "--json", "--max-detections", 150)
+    assert json.loads(out)["rows"]["results"]["mask_ap"] == 100.0
+    assert err == ""
