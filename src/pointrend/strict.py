@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pointrend.errors import PointRendError
+from pointrend.errors import PointRendError, printable, shown
 
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass
@@ -37,9 +37,9 @@ class Strict(BaseModel, metaclass=_OneLine):
 def first_problem(error: ValidationError) -> str:
     """Return the first error in one line: the key, what was expected, and what came."""
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
+    key = printable(".".join(str(part)[:60] for part in first["loc"]), length=200)
     if first["type"] == "missing":
         return f"{key} is missing"
-    message = first["msg"].removeprefix("Value error, ")
-    came = "" if ", got " in message else f", got {first['input']!r}"
+    message = printable(first["msg"].removeprefix("Value error, "), length=400)
+    came = "" if ", got " in message else f", got {shown(first['input'])}"
     return f"{key}: {message[0].lower()}{message[1:]}{came}"

@@ -10,10 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pointrend.errors import printable
 from pointrend.spec import ModelSpec
 from pointrend.zoo.manifest import PUBLISHED, Published
 from pointrend.zoo.model import Model
-from pointrend.zoo.modelfile import expected_shapes, network_of, printable
+from pointrend.zoo.modelfile import expected_shapes, network_of
 from pointrend.zoo.reading import CheckpointFileError, read_tensors
 from pointrend.zoo.rules import RULES, our_name, our_value
 
@@ -73,7 +74,8 @@ def to_model(tensors: Mapping[str, Tensor], published: Published) -> Model:
 
 def identify(tensors: Mapping[str, Tensor]) -> list[str]:
     """Return the names of the published models that these weights fit exactly, by names and shapes."""
-    return [name for name, published in PUBLISHED.items() if _fits(tensors, published.source, published.spec)]
+    named = _Named(tensors)
+    return [name for name, published in PUBLISHED.items() if named.fit(published.source, published.spec)]
 
 
 def recognise(tensors: Mapping[str, Tensor]) -> Published:
@@ -95,13 +97,26 @@ def recognise(tensors: Mapping[str, Tensor]) -> Published:
     return PUBLISHED[names[0]]
 
 
-def _fits(tensors: Mapping[str, Tensor], source: str, spec: ModelSpec) -> bool:
-    try:
-        found, theirs, unknown = _renamed(tensors, source)
-    except CheckpointFileError:
-        return False
-    # Names are compared first, because building a network takes longer.
-    return bool(found) and not unknown and not _differences(found, theirs, spec)
+class _Named:
+    """Weights by our names: they are translated once for each toolbox, and compared with many models."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self._tensors = tensors
+        self._renamed: dict[str, tuple[dict[str, Tensor], dict[str, str], list[str]] | None] = {}
+
+    def fit(self, source: str, spec: ModelSpec) -> bool:
+        """Return whether they are those of a model, by names and shapes."""
+        if source not in self._renamed:
+            try:
+                self._renamed[source] = _renamed(self._tensors, source)
+            except CheckpointFileError:
+                self._renamed[source] = None
+        renamed = self._renamed[source]
+        if renamed is None:
+            return False
+        found, theirs, unknown = renamed
+        # Names are compared first, because building a network takes longer.
+        return bool(found) and not unknown and not _differences(found, theirs, spec)
 
 
 def _renamed(tensors: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], dict[str, str], list[str]]:
@@ -147,8 +162,9 @@ def _reason(tensors: Mapping[str, Tensor], published: Published) -> str | None:
         return f"no name in it is one of {source}'s PointRend: not a checkpoint of {published.name}"
     sizes = (t.shape[0] for name, t in tensors.items() if our_name(name, source) in CLASSIFIERS and t.ndim == 1)
     classes = next((size for size in sizes if size > 0), None)
+    named = _Named(tensors)
     for candidate in (published, *PUBLISHED.values()) if classes else ():
-        if _fits(tensors, candidate.source, candidate.spec.model_copy(update={"num_logits": classes})):
+        if named.fit(candidate.source, candidate.spec.model_copy(update={"num_logits": classes})):
             has, wanted = candidate.spec.backbone, published.spec.backbone
             if has == wanted:
                 return f"the weights have {classes} classes, {published.name} has {published.spec.num_logits}"

@@ -13,24 +13,22 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from pointrend.errors import PointRendError
+from pointrend.errors import PointRendError, printable, shown
 from pointrend.files import write_atomically
 from pointrend.spec import FORMAT_VERSION, ModelSpec
 from pointrend.strict import first_problem
 from pointrend.tasks import TASKS
 from pointrend.zoo.formats import upgraded
 from pointrend.zoo.model import Model
+from pointrend.zoo.unpickling import MAX_TENSORS
 
 METADATA_KEY = "pointrend"
+MAX_SPEC = 4 * 2**20
+"""Maximum number of characters of a spec; one of 16,384 classes has 1.5 million."""
 
 
 class ModelFileError(PointRendError):
     """A model file cannot be used."""
-
-
-def printable(text: str, *, length: int = 100) -> str:
-    """Truncate untrusted text and escape control characters for a terminal."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:length])
 
 
 def network_of(spec: ModelSpec) -> nn.Module:
@@ -47,7 +45,7 @@ def parse_spec(fields: Mapping[str, object]) -> ModelSpec:
     """
     task = fields.get("task", "semantic")
     if task not in TASKS:
-        raise PointRendError(f"task: expected one of {', '.join(TASKS)}, got {task!r}")
+        raise PointRendError(f"task: expected one of {', '.join(TASKS)}, got {shown(task)}")
     return TASKS[str(task)].spec.model_validate(fields)
 
 
@@ -124,8 +122,12 @@ def _read(path: Path, *, weights: bool) -> tuple[dict[str, str], dict[str, Tenso
         raise ModelFileError(f"{path}: no such model file")
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            metadata = file.metadata() or {}
-            return metadata, {key: file.get_tensor(key) for key in file.keys()} if weights else {}  # noqa: SIM118
+            metadata, keys = file.metadata() or {}, file.keys()
+            if len(keys) > MAX_TENSORS:
+                raise ModelFileError(f"{path}: holds more than {MAX_TENSORS} tensors, which no model has")
+            return metadata, {key: file.get_tensor(key) for key in keys} if weights else {}
+    except ModelFileError:
+        raise
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelFileError(
             f"{path}: not a safetensors file, or damaged ({printable(str(error), length=300)})"
@@ -137,18 +139,20 @@ def _spec_in(path: Path, metadata: Mapping[str, str]) -> ModelSpec:
         raise ModelFileError(
             f"{path}: a safetensors file, but not a pointrend model: its header has no {METADATA_KEY!r}"
         )
+    if (length := len(metadata[METADATA_KEY])) > MAX_SPEC:
+        raise ModelFileError(f"{path}: its spec has {length} characters, expected at most {MAX_SPEC}")
     try:
         fields = json.loads(metadata[METADATA_KEY])
         version = fields["format_version"]
         if isinstance(version, int) and version > FORMAT_VERSION:
             raise ModelFileError(
-                f"{path}: model format {version}, this pointrend reads up to {FORMAT_VERSION}: upgrade pointrend"
+                f"{path}: model format {shown(version)}, this pointrend reads up to {FORMAT_VERSION}: upgrade pointrend"
             )
         return parse_spec(upgraded(fields) if version == 1 else fields)
     except ModelFileError:
         raise
     except (KeyError, TypeError, RecursionError, ValueError) as error:
-        reason = f"cannot be read ({error!r})"
+        reason = f"cannot be read ({type(error).__name__}: {error})"
         if isinstance(error, ValidationError):
             reason = f"is wrong at {first_problem(error)}"
         elif isinstance(error, PointRendError):

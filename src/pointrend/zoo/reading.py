@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 import struct
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,11 +17,21 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pointrend.zoo.modelfile import ModelFileError, printable
-from pointrend.zoo.unpickling import METADATA, STAND_INS, Array, RefusedError, RestrictedUnpickler, TorchInspector
+from pointrend.errors import printable
+from pointrend.zoo.modelfile import ModelFileError
+from pointrend.zoo.unpickling import (
+    MAX_TENSORS,
+    METADATA,
+    STAND_INS,
+    Array,
+    RefusedError,
+    RestrictedUnpickler,
+    TorchInspector,
+)
 
 ZIP_MAGIC = b"PK\x03\x04"
 # The pickled number at the start of files of torch.save until PyTorch 1.6, at any pickle protocol.
@@ -55,7 +66,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         kind = _kind(head, size)
         try:
             if kind == "safetensors":
-                return load_file(path)
+                return _read_safetensors(path)
             found = _read_pickle(file, size) if kind == "pickle" else _read_torch(file, size, zipped=kind == "zip")
             return _tensors(found, size)
         except CheckpointFileError as error:
@@ -86,6 +97,17 @@ def _failure(kind: str, head: bytes) -> str:
     return "the file is damaged or truncated, or not a checkpoint; download it again"
 
 
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    with safe_open(path, framework="pt", device="cpu") as opened:
+        _check_count(len(opened.keys()))
+    return load_file(path)
+
+
+def _check_count(tensors: int) -> None:
+    if tensors > MAX_TENSORS:
+        raise CheckpointFileError(f"holds more than {MAX_TENSORS} tensors, which no model has")
+
+
 def _read_pickle(file: BinaryIO, size: int) -> Any:
     found = RestrictedUnpickler(file, limit=size, names=STAND_INS).load()
     if file.tell() != size:
@@ -104,7 +126,8 @@ def _read_torch(file: BinaryIO, size: int, *, zipped: bool) -> Any:
     file.seek(0)
     # PyTorch replaces names that it does not know by the same stand-ins as the inspection.
     named: list[Any] = [(stand_in, name) for name, stand_in in (STAND_INS | METADATA).items()]
-    with torch.serialization.safe_globals(named):
+    with torch.serialization.safe_globals(named), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pickle protocols, which do not concern who reads a checkpoint
         return torch.load(file, map_location="cpu", weights_only=True)
 
 
@@ -116,6 +139,7 @@ def _open_zip(file: BinaryIO, size: int) -> tuple[bytes, dict[str, int]]:
     """
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
+        _check_count(len(entries) - 16)  # there are a few other files
         names = [entry.orig_filename for entry in entries]
         oddities = {
             # PyTorch ignores the case of names, and may read other characters differently than Python.
@@ -143,12 +167,13 @@ def _tensors(found: Any, size: int) -> dict[str, Tensor]:
         found = next((found[key] for key in WRAPPERS if isinstance(found.get(key), Mapping)), found)
     if not isinstance(found, Mapping) or not found:
         raise CheckpointFileError(f"holds no weights, but a {type(found).__name__}")
+    _check_count(len(found))
     tensors: dict[str, Tensor] = {}
     for name, value in found.items():
         tensor = _tensor(value)
         if not isinstance(name, str) or tensor is None:
             raise CheckpointFileError(
-                f"holds no weights: {str(name)[:60]!r} is a {type(value).__name__}; "
+                f"holds no weights: {_shown(name)} is a {type(value).__name__}; "
                 f"expected tensors by name, at the top or under {' or '.join(map(repr, WRAPPERS))}"
             )
         count = tensor.numel() * tensor.element_size()
@@ -160,6 +185,11 @@ def _tensors(found: Any, size: int) -> dict[str, Tensor]:
             raise RefusedError("more memory than the file has bytes")
         tensors[name] = tensor
     return tensors
+
+
+def _shown(name: object) -> str:
+    """Return a name for a message; of something else its type alone, as its text may be endless."""
+    return repr(name[:60]) if isinstance(name, str) else f"what a {type(name).__name__} names"
 
 
 def _tensor(value: Any) -> Tensor | None:

@@ -201,7 +201,7 @@ def test_two_names_for_one_tensor_and_numbers_that_are_none(source: str, theirs:
 
 
 def test_names_that_mean_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rules, "LEGACY", ((r"^old\.", "sem_seg_head."),))
+    monkeypatch.setattr(rules, "_LEGACY", ((re.compile(r"^old\."), "sem_seg_head."),))
     same = {"old.point_head.fc1.bias": torch.zeros(2), "sem_seg_head.point_head.fc1.bias": torch.zeros(2)}
     with pytest.raises(CheckpointFileError, match="mean the same"):
         to_model(same, published("detectron2"))
