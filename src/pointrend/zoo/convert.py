@@ -14,7 +14,7 @@ from pointrend.errors import printable
 from pointrend.spec import ModelSpec
 from pointrend.zoo.manifest import PUBLISHED, Published
 from pointrend.zoo.model import Model
-from pointrend.zoo.modelfile import expected_shapes, network_of
+from pointrend.zoo.modelfile import expected_shapes, network_of, weight_problem
 from pointrend.zoo.reading import CheckpointFileError, read_tensors
 from pointrend.zoo.rules import RULES, our_name, our_value
 
@@ -178,12 +178,6 @@ def _reason(tensors: Mapping[str, Tensor], published: Published) -> str | None:
 def _value(found: Mapping[str, Tensor], name: str, shape: tuple[int, ...]) -> Tensor:
     if name.endswith(COUNTER):
         return found[name].to(torch.int64) if name in found else torch.zeros(shape, dtype=torch.int64)
-    if not found[name].is_floating_point():
-        dtype = str(found[name].dtype).removeprefix("torch.")
-        raise CheckpointFileError(f"{name} is {dtype}; expected floating point numbers")
-    value = found[name].to(torch.float32)
-    if not bool(torch.isfinite(value).all()):
-        raise CheckpointFileError(f"damaged: {name} holds numbers that are not finite")
-    if name.endswith("running_var") and bool((value < 0).any()):
-        raise CheckpointFileError(f"damaged: {name} holds negative variances")
-    return value
+    if problem := weight_problem(name, found[name]):
+        raise CheckpointFileError(problem)
+    return found[name].to(torch.float32)

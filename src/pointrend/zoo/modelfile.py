@@ -23,6 +23,7 @@ from pointrend.zoo.model import Model
 from pointrend.zoo.unpickling import MAX_TENSORS
 
 METADATA_KEY = "pointrend"
+_COMPLEX = (torch.complex32, torch.complex64, torch.complex128)
 MAX_SPEC = 4 * 2**20
 """Maximum number of characters of a spec; one of 16,384 classes has 1.5 million."""
 
@@ -61,6 +62,27 @@ def _shapes(task: str, num_logits: int, architecture: object) -> dict[str, tuple
     return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
 
 
+def weight_problem(name: str, value: Tensor, *, floating: bool = True) -> str | None:
+    """Return why a tensor cannot be a weight or a buffer of a network, in one line; None if it can.
+
+    Args:
+        name: names a variance by its end.
+        value: float32 numbers are looked at as such, in which they are computed.
+        floating: floating point numbers are expected, else integers.
+    """
+    kind = str(value.dtype).removeprefix("torch.")
+    if floating != value.is_floating_point() or value.dtype in (torch.bool, *_COMPLEX):
+        return f"{printable(name)} is {kind}; expected {'floating point numbers' if floating else 'integers'}"
+    if not floating:
+        return None
+    numbers = value.float()
+    if not bool(torch.isfinite(numbers).all()):
+        return f"damaged: {printable(name)} holds numbers that are not finite"
+    if name.endswith("running_var") and bool((numbers < 0).any()):
+        return f"damaged: {printable(name)} holds negative variances"
+    return None
+
+
 def save_model(model: Model, path: str | Path, *, dtype: torch.dtype | None = None) -> None:
     """Write a model to a self-contained file, atomically.
 
@@ -68,8 +90,16 @@ def save_model(model: Model, path: str | Path, *, dtype: torch.dtype | None = No
         model: its weights, and its spec for the header.
         path: ends in `.safetensors`.
         dtype: stores floating tensors but vectors in this type (float16 halves the file); None keeps them.
+
+    Raises:
+        ModelFileError: a weight is not finite, or too large for `dtype`: the file could not be read.
     """
     tensors = {key: _stored(value, dtype) for key, value in model.network.state_dict().items()}
+    for key, value in tensors.items():
+        if problem := weight_problem(key, value, floating=value.is_floating_point()):
+            large = dtype is not None and weight_problem(key, model.network.state_dict()[key]) is None
+            reason = f"{printable(key)} is too large for {dtype}; give another dtype" if large else problem
+            raise ModelFileError(f"{path}: not written: {reason}")
     metadata = {METADATA_KEY: model.spec.model_dump_json(), "format": "pt"}
     write_atomically(Path(path), save(tensors, metadata=metadata))
 
@@ -99,7 +129,8 @@ def read_model(path: Path, *, device: torch.device | str = "cpu") -> Model:
     """Read the model in a file that `save_model` wrote.
 
     Raises:
-        ModelFileError: it is not such a file, or of a newer format, or its weights do not fit its spec.
+        ModelFileError: it is not such a file, or of a newer format, or its weights do not fit its spec or are not
+            numbers that a network has.
     """
     metadata, tensors = _read(path, weights=True)
     spec = _spec_in(path, metadata)
@@ -113,6 +144,9 @@ def read_model(path: Path, *, device: torch.device | str = "cpu") -> Model:
             f"{path}: the weights do not fit the architecture it names: {_difference(expected, found)}"
         )
     network = network_of(spec)  # which takes memory, but no more than the file has
+    for name, buffer in network.state_dict().items():
+        if problem := weight_problem(name, tensors[name], floating=buffer.is_floating_point()):
+            raise ModelFileError(f"{path}: {problem}")
     network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
     return Model(network, spec).eval().to(device)
 
