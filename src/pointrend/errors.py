@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import reprlib
+import unicodedata
+
+_REORDERING = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 class PointRendError(ValueError):
@@ -22,6 +25,19 @@ def shown(value: object, *, length: int = 100) -> str:
     """Return a value as it stands in a message: like `repr`, but short however large or nested the value is."""
     text = _SHORT.repr(value)
     return printable(text if len(text) <= length else f"{text[:length]}...", length=length + 3)
+
+
+def plain_text(text: str, *, what: str = "a name", length: int = 200) -> str:
+    """Return a name or a line of text as it is.
+
+    Raises:
+        PointRendError: it is longer than `length`, or has characters that a terminal obeys or that reorder a line.
+    """
+    if len(text) > length:
+        raise PointRendError(f"{what} must have at most {length} characters, got {len(text)}: {shown(text, length=40)}")
+    if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") or c in _REORDERING for c in text):
+        raise PointRendError(f"{what} must have no control characters, got {shown(text)}")
+    return text
 
 
 class _Short(reprlib.Repr):

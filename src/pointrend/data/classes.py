@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pointrend.data.problems import DatasetError
+from pointrend.errors import PointRendError, plain_text, shown
 
 IGNORE = 255
 """The label value of pixels without a class: they are neither trained on nor scored."""
@@ -23,11 +24,23 @@ EXAMPLE = '["background", "cat", {"name": "dog", "color": [255, 0, 0]}, {"name":
 
 @dataclass(frozen=True)
 class ClassInfo:
-    """A class of a data set. `color` is RGB in 0..255; pixels of an `ignore` class are not scored."""
+    """A class of a data set. `color` is RGB in 0..255; pixels of an `ignore` class are not scored.
+
+    Raises:
+        DatasetError: the name cannot be shown (see `plain_text`), or the colour is none.
+    """
 
     name: str
     color: Color
     ignore: bool = False
+
+    def __post_init__(self) -> None:
+        try:
+            plain_text(self.name, what="a class name")
+        except PointRendError as error:
+            raise DatasetError(str(error)) from error
+        if len(self.color) != 3 or not all(0 <= value <= 255 for value in self.color):
+            raise DatasetError(f"a colour must be three integers in 0..255, got {shown(self.color)}")
 
 
 def read_classes(folder: Path) -> tuple[ClassInfo, ...] | None:

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pointrend.errors import PointRendError
 from pointrend.inputs import Frame
 from pointrend.models import InstanceOutput, InstancePointRend, PointHead
 from pointrend.models.fast_masks import FastMasks
 from pointrend.predict.base import Encoded, Predictor, memory_reported
 from pointrend.predict.options import PredictOptions
 from pointrend.results import InstanceResult, LazyMasks
-from pointrend.spec import MAX_MASK_STEPS, InstanceSpec, InstanceTest
+from pointrend.spec import MAX_MASK_SIDE, MAX_MASK_STEPS, InstanceSpec, InstanceTest
 
 SHOWN_SCORE = 0.5
 """Default score threshold of predictions: objects below it help an average precision, but clutter an overlay."""
@@ -37,6 +38,9 @@ class InstancePredictor(Predictor[InstanceSpec, InstanceTest, InstanceOutput, In
     def _settings(self, options: PredictOptions) -> InstanceTest:
         changes = {"score_threshold": options.score_threshold, "max_detections": options.max_detections}
         test = self._overridden(self.spec.test, options)
+        subdivision = test.subdivision
+        if (side := subdivision.start << subdivision.steps) > MAX_MASK_SIDE:
+            raise PointRendError(f"steps must make masks of at most {MAX_MASK_SIDE} pixels a side, got {side}")
         detection = test.detection.model_copy(update={k: v for k, v in changes.items() if v is not None})
         return test.model_copy(update={"detection": detection})
 
