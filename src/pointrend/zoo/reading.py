@@ -11,7 +11,8 @@ import re
 import struct
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -55,6 +56,28 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         CheckpointFileError: the file is missing, empty, damaged, not a checkpoint, or asks for something that may do
             harm; one line that names the file, and what it asked for.
     """
+    with _opened(path) as (file, size, kind):
+        if kind == "safetensors":
+            return _read_safetensors(path)
+        found = _read_pickle(file, size) if kind == "pickle" else _read_torch(file, size, zipped=kind == "zip")
+        return _tensors(found, size)
+
+
+def read_saved(path: Path) -> Any:
+    """Return what `torch.save` wrote to a file: tensors on the CPU and plain values.
+
+    Raises:
+        CheckpointFileError: as `read_tensors`.
+    """
+    with _opened(path) as (file, size, kind):
+        if kind not in ("zip", "old torch"):
+            raise CheckpointFileError("not a file that torch.save wrote")
+        return _read_torch(file, size, zipped=kind == "zip")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, int, str]]:
+    """Open a file, and yield it with its size and its kind; what fails within becomes one line that names the file."""
     if not path.is_file():
         raise CheckpointFileError(f"{path}: no such file")
     size = path.stat().st_size
@@ -65,10 +88,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         file.seek(0)
         kind = _kind(head, size)
         try:
-            if kind == "safetensors":
-                return _read_safetensors(path)
-            found = _read_pickle(file, size) if kind == "pickle" else _read_torch(file, size, zipped=kind == "zip")
-            return _tensors(found, size)
+            yield file, size, kind
         except CheckpointFileError as error:
             raise CheckpointFileError(f"{path}: {error}") from error
         except RefusedError as error:
