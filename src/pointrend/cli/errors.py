@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 FAILED = 1
 """Exit code if an input failed."""
@@ -13,6 +15,25 @@ WRONG_USAGE = 2
 INTERRUPTED = 130
 
 USER_ERRORS = (ValueError, ImportError, OSError, FloatingPointError, MemoryError)
+
+
+@contextmanager
+def noticed() -> Iterator[None]:
+    """Print notices of the package within the block as one line on stderr; Python would add a line of code."""
+    from pointrend.errors import PointRendWarning
+
+    with warnings.catch_warnings():
+        before = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+            if issubclass(category, PointRendWarning):
+                print(f"pointrend: note: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
+            else:
+                before(message, category, *rest, **more)
+
+        warnings.showwarning = show
+        warnings.simplefilter("always", PointRendWarning)
+        yield
 
 
 @contextmanager

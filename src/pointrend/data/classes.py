@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pointrend.data.problems import DatasetError
-from pointrend.errors import PointRendError, plain_text, shown
+from pointrend.errors import PointRendError, plain_text, printable, shown
 
 IGNORE = 255
 """The label value of pixels without a class: they are neither trained on nor scored."""
@@ -35,12 +35,16 @@ class ClassInfo:
     ignore: bool = False
 
     def __post_init__(self) -> None:
-        try:
-            plain_text(self.name, what="a class name")
-        except PointRendError as error:
-            raise DatasetError(str(error)) from error
+        _named(self.name)
         if len(self.color) != 3 or not all(0 <= value <= 255 for value in self.color):
             raise DatasetError(f"a colour must be three integers in 0..255, got {shown(self.color)}")
+
+
+def _named(name: str) -> str:
+    try:
+        return plain_text(name, what="a class name")
+    except PointRendError as error:
+        raise DatasetError(str(error)) from error
 
 
 def read_classes(folder: Path) -> tuple[ClassInfo, ...] | None:
@@ -55,28 +59,43 @@ def read_classes(folder: Path) -> tuple[ClassInfo, ...] | None:
     folder = folder.resolve()
     for path in (folder / CLASSES_FILE, folder.parent / CLASSES_FILE):
         if path.is_file():
-            return _parse_file(path)
+            return read_classes_file(path)
     return None
 
 
-def _parse_file(path: Path) -> tuple[ClassInfo, ...]:
+def named_classes(names: Sequence[str]) -> tuple[ClassInfo, ...]:
+    """Return classes of these names, with generated colours.
+
+    Raises:
+        DatasetError: a name is empty or comes twice.
+    """
+    return _checked(list(names))
+
+
+def read_classes_file(path: Path) -> tuple[ClassInfo, ...]:
+    """Read a file as `read_classes` describes it; raise DatasetError as it does."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DatasetError(f"{path}: cannot be read as JSON ({error})") from error
-    if not isinstance(content, list) or not content:
-        raise DatasetError(f"{path}: expected a list of classes such as {EXAMPLE}, got {type(content).__name__}")
-    if len(content) > IGNORE:
-        raise DatasetError(f"{path}: at most {IGNORE} classes fit (value {IGNORE} means ignore), got {len(content)}")
+    except (OSError, RecursionError, ValueError) as error:
+        raise DatasetError(f"{path}: cannot be read as JSON ({printable(str(error), length=200)})") from error
     try:
-        classes = _parse(content)
+        return _checked(content)
     except DatasetError as error:
         raise DatasetError(f"{path}: {error}") from error
+
+
+def _checked(content: object) -> tuple[ClassInfo, ...]:
+    """Return the classes of a list as it stands in `classes.json`."""
+    if not isinstance(content, list) or not content:
+        raise DatasetError(f"expected a list of classes such as {EXAMPLE}, got {type(content).__name__}")
+    if len(content) > IGNORE:
+        raise DatasetError(f"at most {IGNORE} classes fit (value {IGNORE} means ignore), got {len(content)}")
+    classes = _parse(content)
     names = [info.name for info in classes]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise DatasetError(f"{path}: class names must differ, {twice[0]!r} occurs more than once")
+        raise DatasetError(f"class names must differ, {shown(twice[0])} occurs more than once")
     if all(info.ignore for info in classes):
-        raise DatasetError(f"{path}: every class is ignored; at least one must count")
+        raise DatasetError("every class is ignored; at least one must count")
     return classes
 
 
@@ -94,13 +113,13 @@ def _parse_entry(entry: Any) -> tuple[str, Color | None, bool]:
     if isinstance(entry, str):
         entry = {"name": entry}
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not entry["name"].strip():
-        raise DatasetError(f"expected a name or an object with a name, got {json.dumps(entry)}")
-    name = entry["name"]
+        raise DatasetError(f"expected a name or an object with a name, got {shown(entry)}")
+    name = _named(entry["name"])
     if unknown := sorted(set(entry) - {"name", "color", "ignore"}):
-        raise DatasetError(f"class {name!r}: unknown key {unknown[0]!r}; expected name, color or ignore")
+        raise DatasetError(f"class {name!r}: unknown key {shown(unknown[0])}; expected name, color or ignore")
     ignore = entry.get("ignore", False)
     if not isinstance(ignore, bool):
-        raise DatasetError(f"class {name!r}: ignore must be true or false, got {json.dumps(ignore)}")
+        raise DatasetError(f"class {name!r}: ignore must be true or false, got {shown(ignore)}")
     color = entry.get("color")
     if color is None:
         return name, None, ignore
@@ -109,7 +128,7 @@ def _parse_entry(entry: Any) -> tuple[str, Color | None, bool]:
         or len(color) != 3
         or not all(type(value) is int and 0 <= value <= 255 for value in color)
     ):
-        raise DatasetError(f"class {name!r}: color must be three integers in 0..255, got {json.dumps(color)}")
+        raise DatasetError(f"class {name!r}: color must be three integers in 0..255, got {shown(color)}")
     return name, (color[0], color[1], color[2]), ignore
 
 

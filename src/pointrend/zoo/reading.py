@@ -22,7 +22,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pointrend.errors import printable
+from pointrend.errors import PointRendWarning, printable
 from pointrend.zoo.modelfile import ModelFileError
 from pointrend.zoo.unpickling import (
     MAX_TENSORS,
@@ -41,6 +41,10 @@ PLAIN_NAME = re.compile(r"[ -\[\]-~]+")
 """Printable ASCII without the backslash."""
 WRAPPERS = ("state_dict", "model")
 """Keys under which mmsegmentation and detectron2 keep the weights."""
+AVERAGES = ("ema_state_dict", "state_dict_ema", "model_ema", "ema_model", "ema", "module")
+"""Keys under which other toolboxes keep averaged weights, or those of a parallel network."""
+MAX_WRAPPERS = 4
+"""Maximum number of wrappers in each other."""
 
 
 class CheckpointFileError(ModelFileError):
@@ -60,7 +64,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         if kind == "safetensors":
             return _read_safetensors(path)
         found = _read_pickle(file, size) if kind == "pickle" else _read_torch(file, size, zipped=kind == "zip")
-        return _tensors(found, size)
+        found, wrappers = _unwrapped(found)
+        tensors = _tensors(found, size)
+    if any(key in AVERAGES for key in wrappers):
+        where = " in ".join(map(repr, reversed(wrappers)))
+        warnings.warn(f"{path}: the weights are those under {where}", PointRendWarning, stacklevel=2)
+    return tensors
 
 
 def read_saved(path: Path) -> Any:
@@ -182,9 +191,21 @@ def _open_zip(file: BinaryIO, size: int) -> tuple[bytes, dict[str, int]]:
         return archive.read(pickles[0]), sizes
 
 
+def _unwrapped(found: Any) -> tuple[Any, list[str]]:
+    """Return what may be weights by name, and the keys that it lay under."""
+    wrappers: list[str] = []
+    for _ in range(MAX_WRAPPERS):
+        if not isinstance(found, Mapping):
+            break
+        key = next((key for key in (*WRAPPERS, *AVERAGES) if isinstance(found.get(key), Mapping)), None)
+        if key is None:
+            break
+        wrappers.append(key)
+        found = found[key]
+    return found, wrappers
+
+
 def _tensors(found: Any, size: int) -> dict[str, Tensor]:
-    if isinstance(found, Mapping):
-        found = next((found[key] for key in WRAPPERS if isinstance(found.get(key), Mapping)), found)
     if not isinstance(found, Mapping) or not found:
         raise CheckpointFileError(f"holds no weights, but a {type(found).__name__}")
     _check_count(len(found))
