@@ -10,7 +10,7 @@ from pointrend.core import LABEL_SUBDIVISION, MASK_SUBDIVISION, Subdivision
 from pointrend.data.classes import ClassInfo
 from pointrend.data.settings import InputSpec
 from pointrend.models.settings import Detection, InstanceArchitecture, SemanticArchitecture
-from pointrend.strict import Strict
+from pointrend.strict import LongText, Strict, Text
 
 FORMAT_VERSION: Final = 2
 
@@ -18,16 +18,34 @@ MAX_MASK_STEPS = 6
 """Maximum number of subdivision steps of masks: from 28x28 to 1792x1792."""
 
 
+MAX_MASK_SIDE = 2048
+MAX_SHORTEST = 8192
+"""Maximum of the shortest edge that a network sees, in pixels."""
+MAX_LONGEST = 32768
+MAX_CLASSES = 2**14
+
+
 class TestSpec(Strict):
     """How a model of any task is run on an image of any size."""
 
     __test__ = False  # pytest: not a test
 
-    shortest: int = Field(512, ge=32, description="the shortest edge is resized to this, ...")
-    longest: int = Field(2048, ge=32, description="... or to less, so that the longest edge is at most this")
+    shortest: int = Field(512, ge=32, le=MAX_SHORTEST, description="the shortest edge is resized to this, ...")
+    longest: int = Field(
+        2048, ge=32, le=MAX_LONGEST, description="... or to less, so that the longest edge is at most this"
+    )
     scale: float | None = Field(None, gt=0, le=16, description="images are scaled by this instead of to `shortest`")
-    pad_multiple: int = Field(1, ge=1, description="zero padding at the right and bottom to a multiple of this")
+    pad_multiple: int = Field(
+        1, ge=1, le=1024, description="zero padding at the right and bottom to a multiple of this"
+    )
     subdivision: Subdivision
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        # With a scale, `shortest` is not used, and may be larger.
+        if self.scale is None and self.longest < self.shortest:
+            raise ValueError(f"longest must be at least shortest, {self.shortest}, got {self.longest}")
+        return self
 
 
 class SemanticTest(TestSpec):
@@ -39,9 +57,13 @@ class SemanticTest(TestSpec):
 class InstanceTest(TestSpec):
     """How an instance model is run on an image of any size."""
 
-    shortest: int = Field(800, ge=32, description="the shortest edge is resized to this, ...")
-    longest: int = Field(1333, ge=32, description="... or to less, so that the longest edge is at most this")
-    pad_multiple: int = Field(32, ge=1, description="zero padding at the right and bottom to a multiple of this")
+    shortest: int = Field(800, ge=32, le=MAX_SHORTEST, description="the shortest edge is resized to this, ...")
+    longest: int = Field(
+        1333, ge=32, le=MAX_LONGEST, description="... or to less, so that the longest edge is at most this"
+    )
+    pad_multiple: int = Field(
+        32, ge=1, le=1024, description="zero padding at the right and bottom to a multiple of this"
+    )
     detection: Detection = Detection()
     subdivision: Subdivision = MASK_SUBDIVISION
     paste: Literal["bilinear", "area"] = Field("area", description="how a mask is read by the image's pixels")
@@ -53,6 +75,8 @@ class InstanceTest(TestSpec):
             raise ValueError("masks need a start grid of at least 1 pixel a side")
         if subdivision.steps > MAX_MASK_STEPS:
             raise ValueError(f"masks are rendered in 0 to {MAX_MASK_STEPS} steps, got {subdivision.steps}")
+        if (side := subdivision.start << subdivision.steps) > MAX_MASK_SIDE:
+            raise ValueError(f"masks are rendered to at most {MAX_MASK_SIDE} pixels a side, got {side}")
         return subdivision
 
 
@@ -60,17 +84,19 @@ class ModelSpec(Strict):
     """The description of a model of any task, without its weights."""
 
     format_version: Literal[2] = FORMAT_VERSION
-    name: str
-    task: str
+    name: Text
+    task: Text
     architecture: Any
-    num_logits: int = Field(ge=1, le=2**14, description="the logits of the network")
+    num_logits: int = Field(ge=1, le=MAX_CLASSES, description="the logits of the network")
     classes: tuple[ClassInfo, ...]
     input: InputSpec = InputSpec()
     test: TestSpec
-    layout: str | None = Field(None, description="the layout of the data set that its classes come from")
-    data: str = Field("", description="what it was trained on")
-    licence: str = ""
-    scores: dict[str, float] = Field(default_factory=dict, description="as measured by us or as published, percent")
+    layout: Text | None = Field(None, description="the layout of the data set that its classes come from")
+    data: LongText = Field("", description="what it was trained on")
+    licence: LongText = ""
+    scores: dict[Text, float] = Field(
+        default_factory=dict, max_length=1000, description="as measured by us or as published, percent"
+    )
 
     @property
     def backbone(self) -> str:
@@ -88,7 +114,7 @@ class SemanticSpec(ModelSpec):
 
     task: Literal["semantic"] = "semantic"
     architecture: SemanticArchitecture
-    classes: Annotated[tuple[ClassInfo, ...], Field(min_length=2)]
+    classes: Annotated[tuple[ClassInfo, ...], Field(min_length=2, max_length=MAX_CLASSES)]
     test: SemanticTest = SemanticTest()
 
     @model_validator(mode="after")
@@ -103,7 +129,7 @@ class InstanceSpec(ModelSpec):
 
     task: Literal["instance"] = "instance"
     architecture: InstanceArchitecture
-    classes: Annotated[tuple[ClassInfo, ...], Field(min_length=1)]
+    classes: Annotated[tuple[ClassInfo, ...], Field(min_length=1, max_length=MAX_CLASSES)]
     test: InstanceTest = InstanceTest()
 
     @model_validator(mode="after")

@@ -20,6 +20,23 @@ USER_ERRORS = (ValueError, ImportError, OSError, FloatingPointError, MemoryError
 
 
 @contextmanager
+def noticed() -> Iterator[None]:
+    """Print notices of the package within the block as one line on stderr; Python would add a line of code."""
+    with warnings.catch_warnings():
+        before = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+            if issubclass(category, PointRendWarning):
+                report(" ".join(str(message).split()), kind="note")
+            else:
+                before(message, category, *rest, **more)
+
+        warnings.showwarning = show
+        warnings.simplefilter("always", PointRendWarning)
+        yield
+
+
+@contextmanager
 def one_line_errors(*, code: int = FAILED) -> Iterator[None]:
     """End the program with one line on stderr and an exit code if the block raises one of `USER_ERRORS`.
 
@@ -34,23 +51,6 @@ def one_line_errors(*, code: int = FAILED) -> Iterator[None]:
     except USER_ERRORS as error:
         report(describe(error))
         raise SystemExit(code) from None
-
-
-@contextmanager
-def one_line_warnings() -> Iterator[None]:
-    """Print each `PointRendWarning` within the block as one line on stderr."""
-    with warnings.catch_warnings():
-        python_shows = warnings.showwarning
-
-        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-            if issubclass(category, PointRendWarning):
-                report(" ".join(str(message).split()), kind="warning")
-            else:
-                python_shows(message, category, *where, **more)
-
-        warnings.simplefilter("always", PointRendWarning)
-        warnings.showwarning = show
-        yield
 
 
 def describe(error: BaseException) -> str:

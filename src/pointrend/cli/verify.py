@@ -60,9 +60,10 @@ def verify(
 
 def _load(path: Path, published: Published) -> Model:
     """Read a published checkpoint, or a file written by `pointrend convert`."""
+    from pointrend.errors import printable
     from pointrend.zoo.convert import read_published
     from pointrend.zoo.load import is_foreign
-    from pointrend.zoo.modelfile import ModelFileError, printable, read_model
+    from pointrend.zoo.modelfile import ModelFileError, read_model
 
     if is_foreign(path):
         return read_published(path, published)

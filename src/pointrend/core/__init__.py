@@ -23,7 +23,7 @@ from pointrend.core.settings import (
 )
 from pointrend.core.sparse.render import Rendering, Resize, render_labels, renderings
 from pointrend.core.subdivision import SubdivisionStep, subdivide, subdivision_steps, write_points
-from pointrend.core.uncertainty import binary_uncertainty, multiclass_uncertainty, uncertainty
+from pointrend.core.uncertainty import binary_uncertainty, check_finite, multiclass_uncertainty, uncertainty
 
 __all__ = [
     "LABEL_SAMPLING",
@@ -38,6 +38,7 @@ __all__ = [
     "SubdivisionStep",
     "binary_uncertainty",
     "box_to_image",
+    "check_finite",
     "image_to_box",
     "labels_of",
     "mask_point_loss",

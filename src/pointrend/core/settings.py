@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-FORBID_UNKNOWN = {"extra": "forbid"}
+FORBID_UNKNOWN = {"extra": "forbid", "allow_inf_nan": False}
 """Read by pydantic where these classes stand in a recipe or a model file: an unknown key is an error."""
+
+MAX_POINTS = 10**8
+"""Maximum number of points: more than the finest grid of any image that fits the memory."""
+MAX_FACTOR = 1e6
 
 
 @dataclass(frozen=True)
@@ -27,9 +31,10 @@ class Sampling:
     __pydantic_config__: ClassVar = FORBID_UNKNOWN
 
     def __post_init__(self) -> None:
-        if self.num_points < 1 or self.oversample < 1 or not 0 <= self.importance <= 1:
+        inside = 1 <= self.num_points <= MAX_POINTS and 1 <= self.oversample <= 1000
+        if not (inside and 0 <= self.importance <= 1):
             raise ValueError(
-                f"expected num_points >= 1, oversample >= 1 and importance in [0, 1], "
+                f"expected num_points of 1 to {MAX_POINTS}, oversample of 1 to 1000 and importance in [0, 1], "
                 f"got {self.num_points}, {self.oversample}, {self.importance}"
             )
 
@@ -53,8 +58,8 @@ class Subdivision:
     __pydantic_config__: ClassVar = FORBID_UNKNOWN
 
     def __post_init__(self) -> None:
-        if self.num_points < 1:
-            raise ValueError(f"expected num_points >= 1, got {self.num_points}")
+        if not 1 <= self.num_points <= MAX_POINTS:
+            raise ValueError(f"expected num_points of 1 to {MAX_POINTS}, got {str(self.num_points)[:40]}")
         if not 0 <= self.steps <= 8:
             raise ValueError(f"expected steps of 0 to 8, got {self.steps}")
         if not 0 <= self.start <= 512:
@@ -77,8 +82,8 @@ class LossWeights:
     __pydantic_config__: ClassVar = FORBID_UNKNOWN
 
     def __post_init__(self) -> None:
-        if not (self.coarse >= 0 and self.points >= 0):
-            raise ValueError(f"expected loss weights of at least 0, got {self.coarse} and {self.points}")
+        if not (0 <= self.coarse <= MAX_FACTOR and 0 <= self.points <= MAX_FACTOR):
+            raise ValueError(f"expected loss weights of 0 to {MAX_FACTOR:.0f}, got {self.coarse} and {self.points}")
 
 
 LABEL_SAMPLING = Sampling(num_points=2048)

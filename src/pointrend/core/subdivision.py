@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pointrend.core.selection import most_uncertain_points
 from pointrend.core.settings import Subdivision
-from pointrend.core.uncertainty import uncertainty
+from pointrend.core.uncertainty import check_finite, uncertainty
 
 PointPredictor = Callable[[Tensor], Tensor]
 """Maps points (N, P, 2) to their logits (N, P, C)."""
@@ -49,14 +49,18 @@ def subdivision_steps(
 
     Yields:
         One `SubdivisionStep` a doubling, from coarse to fine.
+
+    Raises:
+        ValueError: logits are not finite.
     """
     # Half precision, which autocast gives, would turn near ties into ties.
+    check_finite(logits, "coarse logits")
     logits = logits if logits.is_floating_point() and logits.element_size() >= 4 else logits.float()
     for _ in range(subdivision.steps):
         logits = F.interpolate(logits, scale_factor=2, mode="bilinear", align_corners=False)
         uncertainty_map = measure(logits, dim=1)
         indices, points = most_uncertain_points(uncertainty_map, subdivision.num_points)
-        logits = write_points(logits, indices, predict(points))
+        logits = write_points(logits, indices, check_finite(predict(points), "logits at points"))
         yield SubdivisionStep(logits, uncertainty_map, points)
 
 

@@ -6,7 +6,28 @@ uncertainty. Between logits of -1 and +1 lies an edge, which a map of uncertaint
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
+
+
+def check_finite(logits: Tensor, what: str = "logits") -> Tensor:
+    """Return logits of any shape as they are, after a look at the smallest and the largest.
+
+    Raises:
+        ValueError: one is NaN or infinite: the most uncertain of such logits, and their labels, mean nothing.
+    """
+    if logits.numel():
+        for extreme in logits.detach().aminmax():
+            check_number(float(extreme), what)
+    return logits
+
+
+def check_number(extreme: float, what: str = "logits") -> float:
+    """Return the smallest or largest of some logits; raise as `check_finite` does."""
+    if not math.isfinite(extreme):
+        raise ValueError(f"{what} must be finite, got {extreme}: the weights are damaged, or the precision is too low")
+    return extreme
 
 
 def binary_uncertainty(logits: Tensor, *, dim: int) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pointrend.data.json_files import read_json
 from pointrend.data.problems import DatasetError
-from pointrend.errors import shown
+from pointrend.errors import PointRendError, plain_text, shown
 
 IGNORE = 255
 """The label value of pixels without a class: they are neither trained on nor scored."""
@@ -26,11 +26,27 @@ _KEYS = ("name", "color", "ignore", "value")
 
 @dataclass(frozen=True)
 class ClassInfo:
-    """A class of a data set. `color` is RGB in 0..255; pixels of an `ignore` class are not scored."""
+    """A class of a data set. `color` is RGB in 0..255; pixels of an `ignore` class are not scored.
+
+    Raises:
+        DatasetError: the name cannot be shown (see `plain_text`), or the colour is none.
+    """
 
     name: str
     color: Color
     ignore: bool = False
+
+    def __post_init__(self) -> None:
+        _named(self.name)
+        if len(self.color) != 3 or not all(0 <= value <= 255 for value in self.color):
+            raise DatasetError(f"a colour must be three integers in 0..255, got {shown(self.color)}")
+
+
+def _named(name: str) -> str:
+    try:
+        return plain_text(name, what="a class name")
+    except PointRendError as error:
+        raise DatasetError(str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -53,28 +69,43 @@ def read_classes(folder: Path) -> ClassList | None:
     folder = folder.resolve()
     for path in (folder / CLASSES_FILE, folder.parent / CLASSES_FILE):
         if path.is_file():
-            return _parse_file(path)
+            return read_classes_file(path)
     return None
 
 
-def _parse_file(path: Path) -> ClassList:
+def named_classes(names: Sequence[str]) -> tuple[ClassInfo, ...]:
+    """Return classes of these names, with generated colours.
+
+    Raises:
+        DatasetError: a name is empty or comes twice.
+    """
+    return _checked(list(names)).classes
+
+
+def read_classes_file(path: Path) -> ClassList:
+    """Read a file as `read_classes` describes it; raise DatasetError as it does."""
     content = read_json(path)
-    if not isinstance(content, list) or not content:
-        raise DatasetError(f"{path}: expected a list of classes such as {EXAMPLE}, got {type(content).__name__}")
-    if len(content) > IGNORE:
-        raise DatasetError(f"{path}: at most {IGNORE} classes fit (value {IGNORE} means ignore), got {len(content)}")
     try:
-        classes = _parse(content)
-        values = tuple(_value(entry, index) for index, entry in enumerate(content))
+        return _checked(content)
     except DatasetError as error:
         raise DatasetError(f"{path}: {error}") from error
+
+
+def _checked(content: object) -> ClassList:
+    """Return the classes of a list as it stands in `classes.json`."""
+    if not isinstance(content, list) or not content:
+        raise DatasetError(f"expected a list of classes such as {EXAMPLE}, got {type(content).__name__}")
+    if len(content) > IGNORE:
+        raise DatasetError(f"at most {IGNORE} classes fit (value {IGNORE} means ignore), got {len(content)}")
+    classes = _parse(content)
     names = [info.name for info in classes]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise DatasetError(f"{path}: class names must differ, {shown(twice[0])} occurs more than once")
+        raise DatasetError(f"class names must differ, {shown(twice[0])} occurs more than once")
+    values = tuple(_value(entry, index) for index, entry in enumerate(content))
     if same := [value for value in values if values.count(value) > 1]:
-        raise DatasetError(f"{path}: the values of classes must differ, {same[0]} occurs more than once")
+        raise DatasetError(f"the values of classes must differ, {same[0]} occurs more than once")
     if all(info.ignore for info in classes):
-        raise DatasetError(f"{path}: every class is ignored; at least one must count")
+        raise DatasetError("every class is ignored; at least one must count")
     return ClassList(classes, values)
 
 
@@ -93,9 +124,7 @@ def _parse_entry(entry: Any) -> tuple[str, Color | None, bool]:
         entry = {"name": entry}
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not entry["name"].strip():
         raise DatasetError(f"expected a name or an object with a name, got {shown(entry)}")
-    name = entry["name"]
-    if not name.isprintable() or len(name) > 200:
-        raise DatasetError(f"a class's name must be at most 200 printable characters, got {shown(name)}")
+    name = _named(entry["name"])
     if unknown := sorted(set(entry) - set(_KEYS)):
         raise DatasetError(f"class {name!r}: unknown key {shown(unknown[0])}; expected {', '.join(_KEYS)}")
     ignore = entry.get("ignore", False)

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pointrend.data.json_files import finite, read_json, whole
+from pointrend.data.json_files import finite, json_text, read_json, whole
 from pointrend.data.problems import DatasetError
-from pointrend.errors import shown
 
 Box = tuple[float, float, float, float]
 
@@ -98,7 +97,7 @@ def _parsed(content: Mapping[str, list[dict[str, Any]]]) -> CocoFile:
         raise DatasetError("lists no images")
     objects: dict[int, list[CocoObject]] = {number: [] for number in numbers}
     for entry in content["annotations"]:
-        name = f"annotation {shown(entry.get('id'))}"
+        name = f"annotation {json_text(entry.get('id'))}"
         image = whole(entry.get("image_id"), f"image_id of {name}")
         category = whole(entry.get("category_id"), f"category_id of {name}")
         if image not in objects or category not in label_of:
@@ -136,7 +135,7 @@ def stated_box(entry: Mapping[str, Any]) -> Box | None:
     if values is None or values == []:
         return None
     if not isinstance(values, list) or len(values) != 4:
-        raise DatasetError(f"bbox must be four numbers x, y, width, height, got {shown(values)}")
+        raise DatasetError(f"bbox must be four numbers x, y, width, height, got {json_text(values)}")
     left, top, width, height = (finite(value, "bbox") for value in values)
     if width < 0 or height < 0:
         raise DatasetError(f"bbox must have a width and height of at least 0, got {width:g} and {height:g}")
@@ -172,7 +171,7 @@ def _length(entry: Mapping[str, Any], key: str, image: int) -> int:
 
 def _text(value: object, name: str) -> str:
     if not isinstance(value, str) or not value.strip() or not value.isprintable() or len(value) > 200:
-        raise DatasetError(f"{name} must be a text of 1 to 200 printable characters, got {shown(value)}")
+        raise DatasetError(f"{name} must be a text of 1 to 200 printable characters, got {json_text(value)}")
     return value
 
 
@@ -186,14 +185,14 @@ def _file_names(entry: Mapping[str, Any], number: int) -> tuple[str, ...]:
 
 def _path(value: object, number: int) -> str:
     if not isinstance(value, str) or not value.strip() or "\0" in value or len(value) > 4096:
-        raise DatasetError(f"file_name of image {number} must be a text, got {shown(value)}")
+        raise DatasetError(f"file_name of image {number} must be a text, got {json_text(value)}")
     return value
 
 
 def _labels(entry: Mapping[str, Any], key: str, image: int, label_of: Mapping[int, int]) -> tuple[int, ...]:
     values = entry.get(key) or ()
     if not isinstance(values, (list, tuple)):
-        raise DatasetError(f"{key} of image {image} must be a list, got {shown(values)}")
+        raise DatasetError(f"{key} of image {image} must be a list, got {json_text(values)}")
     numbers = [whole(value, f"{key} of image {image}") for value in values]
     return tuple(label_of[number] for number in numbers if number in label_of)
 
@@ -202,5 +201,5 @@ def _refuse_twice(values: Iterable[object], message: str) -> None:
     seen: set[object] = set()
     for value in values:
         if value in seen:
-            raise DatasetError(message.format(shown(value)))
+            raise DatasetError(message.format(json_text(value)))
         seen.add(value)

@@ -14,6 +14,17 @@ from pointrend.errors import printable, shown
 _WHOLE = re.compile(r"\s*-?\d{1,18}\s*")
 
 
+def json_text(value: object) -> str:
+    """Return a value of a JSON file as short text for a message."""
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    if isinstance(value, dict):
+        return f"an object of {len(value)} keys"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return shown(value, length=50)
+
+
 def read_json(path: Path) -> Any:
     """Return the content of a JSON file.
 
@@ -42,7 +53,7 @@ def whole(value: object, name: str) -> int:
         return int(value)
     if isinstance(value, str) and _WHOLE.fullmatch(value):
         return int(value)
-    raise DatasetError(f"{name} must be a whole number, got {shown(value)}")
+    raise DatasetError(f"{name} must be a whole number, got {json_text(value)}")
 
 
 def finite(value: object, name: str) -> float:
@@ -56,4 +67,4 @@ def finite(value: object, name: str) -> float:
             number = math.nan
         if math.isfinite(number):
             return number
-    raise DatasetError(f"{name} must be a finite number, got {shown(value)}")
+    raise DatasetError(f"{name} must be a finite number, got {json_text(value)}")

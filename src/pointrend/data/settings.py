@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
@@ -12,11 +12,15 @@ from pointrend.strict import Strict
 Range = tuple[PositiveFloat, PositiveFloat]
 
 
+_Mean = Annotated[float, Field(ge=-1e5, le=1e5)]
+_Std = Annotated[float, Field(ge=1e-3, le=1e5)]
+
+
 class InputSpec(Strict):
     """The normalisation of the network's input: `(pixel - mean) / std` for pixels of 0 to 255, and channel order."""
 
-    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (58.395, 57.12, 57.375)
+    mean: tuple[_Mean, _Mean, _Mean] = (123.675, 116.28, 103.53)
+    std: tuple[_Std, _Std, _Std] = (58.395, 57.12, 57.375)
     channels: Literal["rgb", "bgr"] = "rgb"
     intensity: Literal["full", "deep"] = Field(
         "full",

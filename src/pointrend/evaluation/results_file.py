@@ -13,9 +13,9 @@ from pointrend.data import Sample, SampleSet
 from pointrend.data.coco_file import Box, stated_box
 from pointrend.data.images import image_size
 from pointrend.data.instance_masks import extent
-from pointrend.data.json_files import finite, read_json, whole
+from pointrend.data.json_files import finite, json_text, read_json, whole
 from pointrend.data.segmentations import mask_to_rle, to_mask
-from pointrend.errors import PointRendError, shown, warn
+from pointrend.errors import PointRendError, warn
 from pointrend.evaluation.split import Evaluation, Scoring, score_split
 from pointrend.metrics.instances import ImageInstances
 
@@ -98,7 +98,7 @@ def _image_id(value: object, known: Collection[int | str]) -> int | str:
         return value
     image = whole(value, "image_id") if not isinstance(value, str) or value.strip("-").isdecimal() else None
     if image is None or image not in known:
-        raise PointRendError(f"is of image {shown(value)}, which is not in the data")
+        raise PointRendError(f"is of image {json_text(value)}, which is not in the data")
     return image
 
 

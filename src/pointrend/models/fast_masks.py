@@ -20,6 +20,7 @@ from pointrend.core import (
     MASK_SUBDIVISION,
     Subdivision,
     box_to_image,
+    check_finite,
     most_uncertain_points,
     regular_grid,
     uncertainty,
@@ -109,7 +110,7 @@ class FastMasks:
         read = read_rows(self._p2, points, padding=self.head.padding)
         features = read.view(len(boxes), side, side, -1).permute(0, 3, 1, 2)
         logits: Tensor = self.head.coarse_head(features)
-        return logits.float()
+        return check_finite(logits, "coarse mask logits").float()
 
 
 class _Regions:
@@ -149,4 +150,4 @@ class _Regions:
             x = masks.points.last_hidden(features, seen)
             logits = torch.bmm(x.view(len(few), points, -1), self._weights[few])[..., 0]
             parts.append(logits + own.view(len(few), points) + self._bias[few].unsqueeze(1))
-        return torch.cat(parts)
+        return check_finite(torch.cat(parts), "logits at points")

@@ -16,7 +16,7 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from pointrend.core import MASK_SUBDIVISION, Subdivision
+from pointrend.core import MASK_SUBDIVISION, Subdivision, check_finite
 from pointrend.models.backbones import PYRAMID_STRIDES, Backbone, backbone_and_pyramid, pyramid_maps
 from pointrend.models.detector import (
     Anchors,
@@ -115,10 +115,17 @@ class InstancePointRend(nn.Module):
             images: (N, 3, H, W), normalised as the model expects.
             valid: (h, w) of each image without padding; None for images without any.
             detection: how boxes are found.
+
+        Raises:
+            ValueError: logits are not finite.
         """
         features = self.features(images, valid)
+        raw = self.rpn.raw(features.pyramid)
+        # Without these checks there would be no objects, as if the image had none.
+        for objectness in raw.objectness:
+            check_finite(objectness, "objectness logits")
         proposals = self.rpn.proposals(
-            self.rpn.raw(features.pyramid),
+            raw,
             features.valid,
             per_level=detection.proposals_per_level,
             total=detection.max_proposals,
@@ -126,6 +133,7 @@ class InstancePointRend(nn.Module):
         )
         boxes = [p.boxes for p in proposals]
         output = self.boxes(features, boxes)
+        check_finite(output.class_logits, "class logits")
         counts = [len(b) for b in boxes]
         decoded = torch.split(self.decoded(output, boxes), counts)
         logits = torch.split(output.class_logits, counts)

@@ -10,7 +10,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pointrend.core import MASK_SUBDIVISION, Subdivision, box_to_image, regular_grid, sample_points, subdivision_steps
+from pointrend.core import (
+    MASK_SUBDIVISION,
+    Subdivision,
+    box_to_image,
+    check_finite,
+    regular_grid,
+    sample_points,
+    subdivision_steps,
+)
 from pointrend.core.points import Padding
 from pointrend.models.point_head import PointHead
 from pointrend.models.settings import MaskArchitecture
@@ -176,13 +184,13 @@ class PointRendMaskHead(nn.Module):
         subdivision: Subdivision,
     ) -> list[Tensor]:
         start = subdivision.start
-        coarse = self.coarse(fine[0], boxes, size)
+        coarse = check_finite(self.coarse(fine[0], boxes, size), "coarse mask logits")
 
         def predict(points_box: Tensor) -> Tensor:
             return self.point_logits(fine, coarse, boxes, classes, points_box, size)
 
         grid = regular_grid((start, start), batch=len(coarse), device=coarse.device)
-        logits = predict(grid).view(-1, 1, start, start).float()
+        logits = check_finite(predict(grid), "logits at points").view(-1, 1, start, start).float()
         rendered = [self.of_class(coarse, classes).float(), logits]
         rendered += [s.logits for s in subdivision_steps(logits, predict, subdivision)]
         return rendered

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, PositiveFloat, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
-from pointrend.strict import Strict
+from pointrend.strict import Strict, Text
 
 Width = Annotated[int, Field(ge=1, le=2**14)]
 """The number of channels of a layer."""
+
+
+AnchorSize = Annotated[float, Field(ge=1, le=1e5)]
+"""The side of an anchor in pixels."""
+Ratio = Annotated[float, Field(ge=1e-3, le=1e3)]
+"""Height to width."""
 
 
 def _known_strides(strides: tuple[int, ...]) -> tuple[int, ...]:
@@ -18,7 +24,7 @@ def _known_strides(strides: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(set(strides), reverse=True))
 
 
-FineStrides = Annotated[tuple[int, ...], AfterValidator(_known_strides)]
+FineStrides = Annotated[tuple[int, ...], Field(max_length=8), AfterValidator(_known_strides)]
 """(4,) reads the pyramid's finest map alone; (4, 2) also the backbone's own map at stride 2, for finer boundaries."""
 
 
@@ -44,7 +50,7 @@ class MaskArchitecture(Strict):
 class PyramidArchitecture(Strict):
     """The numbers of a backbone and the feature pyramid over it."""
 
-    backbone: str = Field("resnet50", description="a model of timm with features at strides 4, 8, 16 and 32")
+    backbone: Text = Field("resnet50", description="a model of timm with features at strides 4, 8, 16 and 32")
     stride_in_1x1: bool = Field(False, description="bottlenecks take their stride in the first 1x1 convolution")
     fine_strides: FineStrides = (4,)
     fpn_channels: Width = 256
@@ -53,7 +59,7 @@ class PyramidArchitecture(Strict):
 class SemanticArchitecture(PyramidArchitecture):
     """The numbers of a `SemanticPointRend` but for its number of logits; the defaults are the published ones."""
 
-    backbone: str = "resnet50c"
+    backbone: Text = "resnet50c"
     coarse_channels: Width = 128
     coarse_norm: Literal["batch", "group"] = "batch"
     point: PointArchitecture = PointArchitecture()
@@ -62,14 +68,14 @@ class SemanticArchitecture(PyramidArchitecture):
 class InstanceArchitecture(PyramidArchitecture):
     """The numbers of an `InstancePointRend` but for its number of classes; the defaults are the published ones."""
 
-    anchor_sizes: Annotated[tuple[tuple[PositiveFloat, ...], ...], Field(min_length=5, max_length=5)] = Field(
+    anchor_sizes: Annotated[tuple[tuple[AnchorSize, ...], ...], Field(min_length=5, max_length=5)] = Field(
         ((32,), (64,), (128,), (256,), (512,)), description="in pixels of the input, of each of the five levels"
     )
-    anchor_ratios: Annotated[tuple[PositiveFloat, ...], Field(min_length=1, max_length=32)] = Field(
+    anchor_ratios: Annotated[tuple[Ratio, ...], Field(min_length=1, max_length=32)] = Field(
         (0.5, 1.0, 2.0), description="height to width"
     )
     box_hidden: Width = 1024
-    box_canonical_size: float = Field(224, gt=0, description="a box of this size is read at stride 16")
+    box_canonical_size: float = Field(224, ge=1, le=1e5, description="a box of this size is read at stride 16")
     mask: MaskArchitecture = MaskArchitecture()
 
     @field_validator("anchor_sizes")
@@ -83,8 +89,8 @@ class InstanceArchitecture(PyramidArchitecture):
 class Detection(Strict):
     """How an instance network finds boxes."""
 
-    proposals_per_level: int = Field(1000, ge=1, description="go into non-maximum suppression")
-    max_proposals: int = Field(1000, ge=1, description="come out of it, of all levels")
+    proposals_per_level: int = Field(1000, ge=1, le=100_000, description="go into non-maximum suppression")
+    max_proposals: int = Field(1000, ge=1, le=20_000, description="come out of it, of all levels")
     proposal_nms: float = Field(0.7, gt=0, le=1, description="IoU above which the worse of two proposals is dropped")
     score_threshold: float = Field(0.05, ge=0, lt=1, description="probabilities must be above it")
     nms: float = Field(0.5, gt=0, le=1, description="IoU above which the worse of two boxes of a class is dropped")

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from pointrend.data.images import ImageError
-from pointrend.errors import PointRendError
+from pointrend.errors import PointRendError, shown
 from pointrend.inputs import Frame, network_input
 from pointrend.predict.options import PredictOptions
 from pointrend.results import Result
-from pointrend.spec import ModelSpec, TestSpec
+from pointrend.spec import MAX_LONGEST, ModelSpec, TestSpec
 
 Output = TypeVar("Output")
 ResultT = TypeVar("ResultT", bound=Result)
@@ -94,9 +94,10 @@ class Predictor(ABC, Generic[SpecT, TestT, Output, ResultT]):
         changes: dict[str, object] = {}
         if options.size is not None:
             aspect = max(self.min_aspect, test.longest / test.shortest)
-            changes = {"scale": None, "shortest": options.size, "longest": round(options.size * aspect)}
+            longest = max(options.size, min(round(options.size * aspect), MAX_LONGEST))
+            changes = {"scale": None, "shortest": options.size, "longest": longest}
         if options.steps is not None and not 0 <= options.steps <= self.max_steps:
-            raise PointRendError(f"steps must be 0 to {self.max_steps}, got {options.steps}")
+            raise PointRendError(f"steps must be 0 to {self.max_steps}, got {shown(options.steps)}")
         subdivision = test.subdivision
         if options.points is not None:
             subdivision = replace(subdivision, num_points=options.points)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pointrend.errors import PointRendError
 from pointrend.inputs import Frame
 from pointrend.models import InstanceOutput, InstancePointRend, PointHead
 from pointrend.models.fast_masks import FastMasks
@@ -21,7 +22,7 @@ from pointrend.predict.base import Encoded, Predictor, memory_reported
 from pointrend.predict.options import PredictOptions
 from pointrend.predict.tiles import merged, tiles_of
 from pointrend.results import InstanceResult, LazyMasks
-from pointrend.spec import MAX_MASK_STEPS, InstanceSpec, InstanceTest
+from pointrend.spec import MAX_MASK_SIDE, MAX_MASK_STEPS, InstanceSpec, InstanceTest
 
 SHOWN_SCORE = 0.5
 """Default score threshold of predictions: objects below it help an average precision, but clutter an overlay."""
@@ -39,6 +40,9 @@ class InstancePredictor(Predictor[InstanceSpec, InstanceTest, InstanceOutput, In
 
     def _settings(self, options: PredictOptions) -> InstanceTest:
         test = self._overridden(self.spec.test, options)
+        subdivision = test.subdivision
+        if (side := subdivision.start << subdivision.steps) > MAX_MASK_SIDE:
+            raise PointRendError(f"steps must make masks of at most {MAX_MASK_SIDE} pixels a side, got {side}")
         detection, changes = test.detection, dict[str, object]()
         if options.score_threshold is not None:
             changes["score_threshold"] = options.score_threshold

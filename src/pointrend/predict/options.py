@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from numbers import Integral
 
-from pointrend.errors import PointRendError
+from pointrend.core.settings import MAX_POINTS
+from pointrend.errors import PointRendError, shown
+from pointrend.spec import MAX_SHORTEST
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,15 @@ class PredictOptions:
     only below a pixel."""
 
     def __post_init__(self) -> None:
-        if self.size is not None and self.size < 32:
-            raise PointRendError(f"size must be at least 32 (the shortest edge in pixels), got {self.size}")
-        if self.points is not None and self.points < 1:
-            raise PointRendError(f"points must be at least 1, got {self.points}")
+        for name, value in (("size", self.size), ("points", self.points), ("steps", self.steps)):
+            if isinstance(value, bool) or not isinstance(value, Integral | None):
+                raise PointRendError(f"{name} must be an integer, got {shown(value)}")
+        if self.size is not None and not 32 <= self.size <= MAX_SHORTEST:
+            raise PointRendError(
+                f"size must be 32 to {MAX_SHORTEST} (the shortest edge in pixels), got {shown(self.size)}"
+            )
+        if self.points is not None and not 1 <= self.points <= MAX_POINTS:
+            raise PointRendError(f"points must be 1 to {MAX_POINTS}, got {shown(self.points)}")
         if self.score_threshold is not None and not 0 <= self.score_threshold < 1:
             raise PointRendError(f"score_threshold must be at least 0 and under 1, got {self.score_threshold}")
         if self.max_detections is not None and not 1 <= self.max_detections <= 65535:

@@ -5,15 +5,17 @@ There is no random state to save: batches, augmentations and training points dep
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from pointrend.errors import PointRendError
+from pointrend.errors import PointRendError, shown
 from pointrend.files import atomic_path
+from pointrend.zoo.reading import CheckpointFileError, read_saved
 
 CHECKPOINT_VERSION = 2
 """Version 1 has recipes with other settings."""
@@ -61,11 +63,40 @@ def load_checkpoint(path: Path) -> TrainingState:
     if not path.is_file():
         raise CheckpointError(f"{path}: no checkpoint to resume from; start without --resume")
     try:
-        fields = torch.load(path, map_location="cpu", weights_only=True)
-        version = fields["version"]
-        if version != CHECKPOINT_VERSION:
-            raise CheckpointError(f"{path}: checkpoint version {version}, this pointrend reads {CHECKPOINT_VERSION}")
-        return TrainingState(**fields)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path}: not a training checkpoint, or damaged ({reason})") from error
+        fields = read_saved(path)
+    except CheckpointFileError as error:
+        raise _unusable(path, str(error).removeprefix(f"{path}: ")) from error
+    version = fields.get("version") if isinstance(fields, dict) else None
+    if version is None:
+        raise _unusable(path, "it has no version")
+    if version != CHECKPOINT_VERSION:
+        raise CheckpointError(f"{path}: checkpoint version {shown(version)}, this pointrend reads {CHECKPOINT_VERSION}")
+    for name, kinds in _KINDS.items():
+        if name not in fields:
+            raise _unusable(path, f"it has no {name}")
+        if not isinstance(fields[name], kinds) or isinstance(fields[name], bool):
+            raise _unusable(path, f"its {name} is a {type(fields[name]).__name__}")
+    if unknown := [name for name in fields if name not in _KINDS]:
+        raise _unusable(path, f"it has {shown(unknown[0])}, which is unknown")
+    if fields["iteration"] < 0:
+        raise _unusable(path, f"its iteration is {shown(fields['iteration'])}")
+    for name in ("network", "average"):
+        if not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in (fields[name] or {}).items()):
+            raise _unusable(path, f"its {name} holds something else than tensors by name")
+    return TrainingState(**fields)
+
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "recipe": (str,),
+    "iteration": (int,),
+    "best": (float, int),
+    "network": (dict,),
+    "optimizer": (dict,),
+    "average": (dict, NoneType),
+    "version": (int,),
+}
+"""The types of the fields of a `TrainingState`."""
+
+
+def _unusable(path: Path, reason: str) -> CheckpointError:
+    return CheckpointError(f"{path}: not a training checkpoint, or damaged ({reason})")

@@ -13,10 +13,11 @@ from typing import Any, get_type_hints
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from pointrend.errors import PointRendError
+from pointrend.errors import PointRendError, printable, shown
 from pointrend.recipes import Recipe
 from pointrend.strict import first_problem
 from pointrend.tasks import TASKS
+from pointrend.training.yaml_text import MAX_CHARACTERS, YamlError, read_yaml
 
 
 class RecipeError(PointRendError):
@@ -42,13 +43,17 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     try:
         return kind.model_validate(_merged(kind.model_validate({"name": ""}).model_dump(), settings))
     except ValidationError as error:
-        raise RecipeError(f"recipe {name_or_path}: {explain(error, kind)}") from error
+        raise RecipeError(f"{_named(name_or_path)}: {explain(error, kind)}") from error
+
+
+def _named(name_or_path: str | Path) -> str:
+    return f"recipe {printable(str(name_or_path), length=300)}"
 
 
 def _recipe_type(fields: Mapping[str, Any], name: str) -> type[Recipe]:
     task = fields.get("task", "semantic")
-    if task not in TASKS:
-        raise RecipeError(f"recipe {name}: unknown task {task!r}; expected one of {', '.join(TASKS)}")
+    if not isinstance(task, str) or task not in TASKS:
+        raise RecipeError(f"{_named(name)}: unknown task {shown(task)}; expected one of {', '.join(TASKS)}")
     return TASKS[task].recipe
 
 
@@ -73,6 +78,7 @@ def explain(error: ValidationError, kind: type[Recipe]) -> str:
 
 def unknown_key(key: str, kind: type[Recipe]) -> str:
     """Describe an unknown key in one line."""
+    key = printable(key)
     inside = [name for name in all_keys(kind) if name.startswith(f"{key}.")]
     if inside:
         return f"{key} is a section; its settings are {', '.join(inside)}"
@@ -104,29 +110,40 @@ def _read_yaml(name_or_path: str) -> dict[str, Any]:
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
-            raise RecipeError(f"recipe {path}: no such file")
-        text = path.read_text()
+            raise RecipeError(f"{_named(path)}: no such file")
+        text = _read_text(path)
     elif name_or_path in recipe_names():
-        text = (resources.files("pointrend") / "recipes" / f"{name_or_path}.yaml").read_text()
+        text = (resources.files("pointrend") / "recipes" / f"{name_or_path}.yaml").read_text(encoding="utf-8")
     else:
         raise RecipeError(
-            f"there is no recipe {name_or_path}; expected one of {', '.join(recipe_names())}, or a path to a .yaml file"
+            f"there is no {_named(name_or_path)}; expected one of {', '.join(recipe_names())}, "
+            "or a path to a .yaml file"
         )
     try:
-        fields = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"recipe {name_or_path}: not YAML ({' '.join(str(error).split())})") from error
+        fields = read_yaml(text)
+    except YamlError as error:
+        raise RecipeError(f"{_named(name_or_path)}: {error}") from error
     if not isinstance(fields, dict):
-        raise RecipeError(f"recipe {name_or_path}: expected settings by name, got {type(fields).__name__}")
+        raise RecipeError(f"{_named(name_or_path)}: expected settings by name, got {type(fields).__name__}")
     fields.setdefault("name", path.stem)
     return fields
+
+
+def _read_text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_CHARACTERS + 1).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{_named(path)}: not text in UTF-8 ({error.reason} at byte {error.start})") from error
+    except OSError as error:
+        raise RecipeError(f"{_named(path)}: cannot be read ({error.strerror})") from error
 
 
 def _apply(settings: dict[str, Any], override: str, kind: type[Recipe]) -> None:
     key, separator, text = override.partition("=")
     key = key.strip()
     if not separator or not key:
-        raise RecipeError(f"--set expects key=value, got {override!r}")
+        raise RecipeError(f"--set expects key=value, got {shown(override)}")
     if key not in all_keys(kind):
         raise RecipeError(unknown_key(key, kind))
     *sections, last = key.split(".")
@@ -134,16 +151,16 @@ def _apply(settings: dict[str, Any], override: str, kind: type[Recipe]) -> None:
     for name in sections:
         existing = section.setdefault(name, {})
         if not isinstance(existing, dict):
-            raise RecipeError(f"--set {override}: {name} is not a section of this recipe")
+            raise RecipeError(f"--set {printable(override)}: {name} is not a section of this recipe")
         section = existing
     try:
         section[last] = _yaml_value(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"--set {override}: {text!r} is not a YAML value") from error
+    except YamlError as error:
+        raise RecipeError(f"--set {printable(override)}: {shown(text)} is not a YAML value ({error})") from error
 
 
 def _yaml_value(text: str) -> object:
-    value = yaml.safe_load(text)
+    value = read_yaml(text)
     if isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string
         try:
             return float(value)
@@ -153,9 +170,21 @@ def _yaml_value(text: str) -> object:
 
 
 def from_yaml(text: str) -> Recipe:
-    """Return the recipe from `to_yaml`'s text."""
-    settings = yaml.safe_load(text)
-    return _recipe_type(settings, str(settings.get("name"))).model_validate(settings)
+    """Return the recipe from `to_yaml`'s text.
+
+    Raises:
+        RecipeError: it is not such a text.
+    """
+    try:
+        settings = read_yaml(text)
+        if not isinstance(settings, dict):
+            raise RecipeError(f"the text of a recipe has no settings by name, but a {type(settings).__name__}")
+        kind = _recipe_type(settings, str(settings.get("name"))[:100])
+        return kind.model_validate(settings)
+    except YamlError as error:
+        raise RecipeError(f"the text of a recipe is damaged: {error}") from error
+    except ValidationError as error:
+        raise RecipeError(f"the text of a recipe is wrong at {first_problem(error)}") from error
 
 
 HARMLESS = ("description", "train.workers", "train.log_every", "train.save_every", "train.iterations")

@@ -7,9 +7,10 @@ import os
 import sys
 from pathlib import Path
 
+from pointrend.errors import printable
 from pointrend.files import write_atomically
 from pointrend.zoo.manifest import Published
-from pointrend.zoo.modelfile import ModelFileError, printable
+from pointrend.zoo.modelfile import ModelFileError
 
 
 class ChecksumError(ModelFileError):

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from pointrend.data.classes import ClassInfo, class_colors
+from pointrend.errors import PointRendError, printable, warn
 from pointrend.spec import ModelSpec
 from pointrend.zoo.manifest import PUBLISHED, Published
 from pointrend.zoo.model import Model
-from pointrend.zoo.modelfile import expected_shapes, network_of, printable
+from pointrend.zoo.modelfile import expected_shapes, network_of, weight_problem
+from pointrend.zoo.names import plain_names
 from pointrend.zoo.reading import CheckpointFileError, read_tensors
 from pointrend.zoo.rules import RULES, our_name, our_value
 
@@ -42,11 +45,105 @@ def read_published(path: Path, published: Published | None = None) -> Model:
     Raises:
         CheckpointFileError: the file cannot be read (see `read_tensors`), or holds something else; it is named.
     """
-    tensors = read_tensors(path)
+    tensors = _read(path)
     try:
         return to_model(tensors, published or recognise(tensors))
     except CheckpointFileError as error:
         raise type(error)(f"{path}: {error}") from error
+
+
+def read_checkpoint(
+    path: Path, published: Published | None = None, classes: Sequence[ClassInfo] | None = None
+) -> Model:
+    """Read a model of a published architecture, which may have other classes: someone's own training.
+
+    Args:
+        path: a `.pth`, `.pkl` or `.safetensors` file.
+        published: whose architecture it has; None recognises it by its weights.
+        classes: in the order of its logits; None takes the published ones where they are as many, and else numbers
+            them. A warning says so.
+
+    Raises:
+        CheckpointFileError: as `read_published`; or there are not as many classes.
+    """
+    tensors = _read(path)
+    try:
+        return to_model(tensors, with_classes(tensors, published, classes, file=path))
+    except CheckpointFileError as error:
+        raise type(error)(f"{path}: {error}") from error
+
+
+def with_classes(
+    tensors: Mapping[str, Tensor], published: Published | None, classes: Sequence[ClassInfo] | None, *, file: Path
+) -> Published:
+    """Return the published model that the weights are like, with their number of classes and with these names.
+
+    Raises:
+        CheckpointFileError: they are like none, or have another number of classes than `classes`.
+    """
+    named = _Named(tensors)
+    candidates = PUBLISHED.values() if published is None else (published,)
+    counts = {source: _count(tensors, source) for source in RULES}
+    others = [
+        candidate
+        for candidate in candidates
+        if (count := counts[candidate.source]) not in (None, candidate.spec.num_logits)
+        and named.fit(candidate.source, candidate.spec.model_copy(update={"num_logits": count}))
+    ]
+    if not others:  # as many as published, or another model, which `recognise` and `to_model` report
+        found = published or recognise(tensors)
+        return found if classes is None else _renamed_classes(found, found.spec.num_logits, classes)
+    first, count = others[0], counts[others[0].source]
+    assert count is not None
+    if len(others) > 1 and any(one.spec.test != first.spec.test for one in others):
+        names = ", ".join(one.name for one in others)
+        _notice(file, f"it may be any of {names}: the test settings are those of {first.name}; --model names another")
+    return _renamed_classes(first, count, classes, file=file)
+
+
+def _renamed_classes(
+    published: Published, count: int, classes: Sequence[ClassInfo] | None, *, file: Path | None = None
+) -> Published:
+    """Return a published model with another number of logits."""
+    semantic = published.spec.task == "semantic"
+    number = 2 if semantic and count == 1 else count
+    if classes is None:
+        names = [f"class {index}" for index in range(number)]
+        classes = tuple(map(ClassInfo, names, class_colors(names)))
+        if file is not None:
+            said = f"its {number} classes have no names, and are called class 0 to class {number - 1}"
+            _notice(file, f"{said}; name them by `pointrend convert --classes`")
+    if len(classes) != number:
+        raise CheckpointFileError(f"the weights have {number} classes, and {len(classes)} were named")
+    changes: dict[str, object] = {"classes": tuple(classes)}
+    if count != published.spec.num_logits:
+        # Trained by someone else on something else.
+        name = f"{published.name}-{number}-classes"
+        changes |= {"num_logits": count, "name": name, "layout": None, "data": "", "licence": "", "scores": {}}
+    # Once more as a whole: the number of classes must be allowed.
+    try:
+        spec = type(published.spec)(**{**dict(published.spec), **changes})
+    except PointRendError as error:
+        raise CheckpointFileError(str(error)) from error
+    return published.model_copy(update={"spec": spec})
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """Return the weights in a file, without prefixes."""
+    tensors, notices = plain_names(read_tensors(path))
+    for notice in notices:
+        _notice(path, notice)
+    return tensors
+
+
+def _notice(file: Path, text: str) -> None:
+    warn(f"{file}: {text}")
+
+
+def _count(tensors: Mapping[str, Tensor], source: str) -> int | None:
+    """Return the number of logits of the point head in weights of a toolbox."""
+    sizes = (t.shape[0] for name, t in tensors.items() if t.ndim == 1 and our_name(name, source) in CLASSIFIERS)
+    return next((size for size in sizes if size > 0), None)
 
 
 def to_model(tensors: Mapping[str, Tensor], published: Published) -> Model:
@@ -73,7 +170,8 @@ def to_model(tensors: Mapping[str, Tensor], published: Published) -> Model:
 
 def identify(tensors: Mapping[str, Tensor]) -> list[str]:
     """Return the names of the published models that these weights fit exactly, by names and shapes."""
-    return [name for name, published in PUBLISHED.items() if _fits(tensors, published.source, published.spec)]
+    named = _Named(tensors)
+    return [name for name, published in PUBLISHED.items() if named.fit(published.source, published.spec)]
 
 
 def recognise(tensors: Mapping[str, Tensor]) -> Published:
@@ -95,13 +193,26 @@ def recognise(tensors: Mapping[str, Tensor]) -> Published:
     return PUBLISHED[names[0]]
 
 
-def _fits(tensors: Mapping[str, Tensor], source: str, spec: ModelSpec) -> bool:
-    try:
-        found, theirs, unknown = _renamed(tensors, source)
-    except CheckpointFileError:
-        return False
-    # Names are compared first, because building a network takes longer.
-    return bool(found) and not unknown and not _differences(found, theirs, spec)
+class _Named:
+    """Weights by our names: they are translated once for each toolbox, and compared with many models."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self._tensors = tensors
+        self._renamed: dict[str, tuple[dict[str, Tensor], dict[str, str], list[str]] | None] = {}
+
+    def fit(self, source: str, spec: ModelSpec) -> bool:
+        """Return whether they are those of a model, by names and shapes."""
+        if source not in self._renamed:
+            try:
+                self._renamed[source] = _renamed(self._tensors, source)
+            except CheckpointFileError:
+                self._renamed[source] = None
+        renamed = self._renamed[source]
+        if renamed is None:
+            return False
+        found, theirs, unknown = renamed
+        # Names are compared first, because building a network takes longer.
+        return bool(found) and not unknown and not _differences(found, theirs, spec)
 
 
 def _renamed(tensors: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], dict[str, str], list[str]]:
@@ -145,10 +256,10 @@ def _reason(tensors: Mapping[str, Tensor], published: Published) -> str | None:
         return f"the names are those of {source}, {published.name} is a checkpoint of {published.source}"
     if not matches[source]:
         return f"no name in it is one of {source}'s PointRend: not a checkpoint of {published.name}"
-    sizes = (t.shape[0] for name, t in tensors.items() if our_name(name, source) in CLASSIFIERS and t.ndim == 1)
-    classes = next((size for size in sizes if size > 0), None)
+    classes = _count(tensors, source)
+    named = _Named(tensors)
     for candidate in (published, *PUBLISHED.values()) if classes else ():
-        if _fits(tensors, candidate.source, candidate.spec.model_copy(update={"num_logits": classes})):
+        if named.fit(candidate.source, candidate.spec.model_copy(update={"num_logits": classes})):
             has, wanted = candidate.spec.backbone, published.spec.backbone
             if has == wanted:
                 return f"the weights have {classes} classes, {published.name} has {published.spec.num_logits}"
@@ -162,12 +273,6 @@ def _reason(tensors: Mapping[str, Tensor], published: Published) -> str | None:
 def _value(found: Mapping[str, Tensor], name: str, shape: tuple[int, ...]) -> Tensor:
     if name.endswith(COUNTER):
         return found[name].to(torch.int64) if name in found else torch.zeros(shape, dtype=torch.int64)
-    if not found[name].is_floating_point():
-        dtype = str(found[name].dtype).removeprefix("torch.")
-        raise CheckpointFileError(f"{name} is {dtype}; expected floating point numbers")
-    value = found[name].to(torch.float32)
-    if not bool(torch.isfinite(value).all()):
-        raise CheckpointFileError(f"damaged: {name} holds numbers that are not finite")
-    if name.endswith("running_var") and bool((value < 0).any()):
-        raise CheckpointFileError(f"damaged: {name} holds negative variances")
-    return value
+    if problem := weight_problem(name, found[name]):
+        raise CheckpointFileError(problem)
+    return found[name].to(torch.float32)

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from pointrend.errors import printable
 from pointrend.zoo.cache import cached_path, max_size, verify
 from pointrend.zoo.manifest import Published
-from pointrend.zoo.modelfile import ModelFileError, printable
+from pointrend.zoo.modelfile import ModelFileError
 
 TIMEOUT: float | tuple[float, float] = (10.0, 30.0)
 """Seconds to wait for a connection, and for its next bytes."""

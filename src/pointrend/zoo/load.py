@@ -15,7 +15,7 @@ import torch
 from pointrend.devices import available_device
 from pointrend.spec import ModelSpec
 from pointrend.zoo.cache import cached_path, has_checksum, pin, set_aside
-from pointrend.zoo.convert import read_published
+from pointrend.zoo.convert import read_checkpoint, read_published
 from pointrend.zoo.download import Progress, fetch
 from pointrend.zoo.engines import Engine, Precision, with_engine
 from pointrend.zoo.manifest import PUBLISHED, Published
@@ -59,7 +59,8 @@ def load_model(
     """Load a model by its name (see `list_models`) or from a file.
 
     A published name is downloaded when it is first used. A path may be a `.safetensors` file of ours, or a published
-    checkpoint as it was downloaded (`.pth`, `.pkl`), which is recognised by its tensors.
+    checkpoint as it was downloaded (`.pth`, `.pkl`), which is recognised by its tensors. Of a
+    checkpoint with another number of classes, these are numbered, and a `PointRendWarning` says so.
 
     Args:
         name_or_path: a `Path`, and a string that ends in `.safetensors` or names an existing file, is a path.
@@ -86,7 +87,7 @@ def _loaded(name_or_path: str | Path, device: torch.device, progress: Progress |
     path = Path(name_or_path)
     if isinstance(name_or_path, Path) or path.suffix in {SUFFIX, *CHECKPOINT_SUFFIXES} or path.is_file():
         if path.is_file() and is_foreign(path):
-            return read_published(path).to(device)
+            return read_checkpoint(path).to(device)
         return read_model(path, device=device)
     names = [*bundled, *PUBLISHED]
     near = difflib.get_close_matches(str(name_or_path), names, n=3, cutoff=0.4) or sorted(names)

@@ -13,24 +13,23 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from pointrend.errors import PointRendError
+from pointrend.errors import PointRendError, printable, shown
 from pointrend.files import write_atomically
 from pointrend.spec import FORMAT_VERSION, ModelSpec
 from pointrend.strict import first_problem
 from pointrend.tasks import TASKS
 from pointrend.zoo.formats import upgraded
 from pointrend.zoo.model import Model
+from pointrend.zoo.unpickling import MAX_TENSORS
 
 METADATA_KEY = "pointrend"
+_COMPLEX = (torch.complex32, torch.complex64, torch.complex128)
+MAX_SPEC = 4 * 2**20
+"""Maximum number of characters of a spec; one of 16,384 classes has 1.5 million."""
 
 
 class ModelFileError(PointRendError):
     """A model file cannot be used."""
-
-
-def printable(text: str, *, length: int = 100) -> str:
-    """Truncate untrusted text and escape control characters for a terminal."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:length])
 
 
 def network_of(spec: ModelSpec) -> nn.Module:
@@ -47,7 +46,7 @@ def parse_spec(fields: Mapping[str, object]) -> ModelSpec:
     """
     task = fields.get("task", "semantic")
     if task not in TASKS:
-        raise PointRendError(f"task: expected one of {', '.join(TASKS)}, got {task!r}")
+        raise PointRendError(f"task: expected one of {', '.join(TASKS)}, got {shown(task)}")
     return TASKS[str(task)].spec.model_validate(fields)
 
 
@@ -63,6 +62,27 @@ def _shapes(task: str, num_logits: int, architecture: object) -> dict[str, tuple
     return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
 
 
+def weight_problem(name: str, value: Tensor, *, floating: bool = True) -> str | None:
+    """Return why a tensor cannot be a weight or a buffer of a network, in one line; None if it can.
+
+    Args:
+        name: names a variance by its end.
+        value: float32 numbers are looked at as such, in which they are computed.
+        floating: floating point numbers are expected, else integers.
+    """
+    kind = str(value.dtype).removeprefix("torch.")
+    if floating != value.is_floating_point() or value.dtype in (torch.bool, *_COMPLEX):
+        return f"{printable(name)} is {kind}; expected {'floating point numbers' if floating else 'integers'}"
+    if not floating:
+        return None
+    numbers = value.float()
+    if not bool(torch.isfinite(numbers).all()):
+        return f"damaged: {printable(name)} holds numbers that are not finite"
+    if name.endswith("running_var") and bool((numbers < 0).any()):
+        return f"damaged: {printable(name)} holds negative variances"
+    return None
+
+
 def save_model(model: Model, path: str | Path, *, dtype: torch.dtype | None = None) -> None:
     """Write a model to a self-contained file, atomically.
 
@@ -70,8 +90,16 @@ def save_model(model: Model, path: str | Path, *, dtype: torch.dtype | None = No
         model: its weights, and its spec for the header.
         path: ends in `.safetensors`.
         dtype: stores floating tensors but vectors in this type (float16 halves the file); None keeps them.
+
+    Raises:
+        ModelFileError: a weight is not finite, or too large for `dtype`: the file could not be read.
     """
     tensors = {key: _stored(value, dtype) for key, value in model.network.state_dict().items()}
+    for key, value in tensors.items():
+        if problem := weight_problem(key, value, floating=value.is_floating_point()):
+            large = dtype is not None and weight_problem(key, model.network.state_dict()[key]) is None
+            reason = f"{printable(key)} is too large for {dtype}; give another dtype" if large else problem
+            raise ModelFileError(f"{path}: not written: {reason}")
     metadata = {METADATA_KEY: model.spec.model_dump_json(), "format": "pt"}
     write_atomically(Path(path), save(tensors, metadata=metadata))
 
@@ -101,7 +129,8 @@ def read_model(path: Path, *, device: torch.device | str = "cpu") -> Model:
     """Read the model in a file that `save_model` wrote.
 
     Raises:
-        ModelFileError: it is not such a file, or of a newer format, or its weights do not fit its spec.
+        ModelFileError: it is not such a file, or of a newer format, or its weights do not fit its spec or are not
+            numbers that a network has.
     """
     metadata, tensors = _read(path, weights=True)
     spec = _spec_in(path, metadata)
@@ -115,6 +144,9 @@ def read_model(path: Path, *, device: torch.device | str = "cpu") -> Model:
             f"{path}: the weights do not fit the architecture it names: {_difference(expected, found)}"
         )
     network = network_of(spec)  # which takes memory, but no more than the file has
+    for name, buffer in network.state_dict().items():
+        if problem := weight_problem(name, tensors[name], floating=buffer.is_floating_point()):
+            raise ModelFileError(f"{path}: {problem}")
     network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
     return Model(network, spec).eval().to(device)
 
@@ -124,8 +156,12 @@ def _read(path: Path, *, weights: bool) -> tuple[dict[str, str], dict[str, Tenso
         raise ModelFileError(f"{path}: no such model file")
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            metadata = file.metadata() or {}
-            return metadata, {key: file.get_tensor(key) for key in file.keys()} if weights else {}  # noqa: SIM118
+            metadata, keys = file.metadata() or {}, file.keys()
+            if len(keys) > MAX_TENSORS:
+                raise ModelFileError(f"{path}: holds more than {MAX_TENSORS} tensors, which no model has")
+            return metadata, {key: file.get_tensor(key) for key in keys} if weights else {}
+    except ModelFileError:
+        raise
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelFileError(
             f"{path}: not a safetensors file, or damaged ({printable(str(error), length=300)})"
@@ -137,18 +173,20 @@ def _spec_in(path: Path, metadata: Mapping[str, str]) -> ModelSpec:
         raise ModelFileError(
             f"{path}: a safetensors file, but not a pointrend model: its header has no {METADATA_KEY!r}"
         )
+    if (length := len(metadata[METADATA_KEY])) > MAX_SPEC:
+        raise ModelFileError(f"{path}: its spec has {length} characters, expected at most {MAX_SPEC}")
     try:
         fields = json.loads(metadata[METADATA_KEY])
         version = fields["format_version"]
         if isinstance(version, int) and version > FORMAT_VERSION:
             raise ModelFileError(
-                f"{path}: model format {version}, this pointrend reads up to {FORMAT_VERSION}: upgrade pointrend"
+                f"{path}: model format {shown(version)}, this pointrend reads up to {FORMAT_VERSION}: upgrade pointrend"
             )
         return parse_spec(upgraded(fields) if version == 1 else fields)
     except ModelFileError:
         raise
     except (KeyError, TypeError, RecursionError, ValueError) as error:
-        reason = f"cannot be read ({error!r})"
+        reason = f"cannot be read ({type(error).__name__}: {error})"
         if isinstance(error, ValidationError):
             reason = f"is wrong at {first_problem(error)}"
         elif isinstance(error, PointRendError):

@@ -9,18 +9,30 @@ from __future__ import annotations
 import io
 import re
 import struct
+import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pointrend.zoo.modelfile import ModelFileError, printable
-from pointrend.zoo.unpickling import METADATA, STAND_INS, Array, RefusedError, RestrictedUnpickler, TorchInspector
+from pointrend.errors import printable, warn
+from pointrend.zoo.modelfile import ModelFileError
+from pointrend.zoo.unpickling import (
+    MAX_TENSORS,
+    METADATA,
+    STAND_INS,
+    Array,
+    RefusedError,
+    RestrictedUnpickler,
+    TorchInspector,
+)
 
 ZIP_MAGIC = b"PK\x03\x04"
 # The pickled number at the start of files of torch.save until PyTorch 1.6, at any pickle protocol.
@@ -29,6 +41,10 @@ PLAIN_NAME = re.compile(r"[ -\[\]-~]+")
 """Printable ASCII without the backslash."""
 WRAPPERS = ("state_dict", "model")
 """Keys under which mmsegmentation and detectron2 keep the weights."""
+AVERAGES = ("ema_state_dict", "state_dict_ema", "model_ema", "ema_model", "ema", "module")
+"""Keys under which other toolboxes keep averaged weights, or those of a parallel network."""
+MAX_WRAPPERS = 4
+"""Maximum number of wrappers in each other."""
 
 
 class CheckpointFileError(ModelFileError):
@@ -44,6 +60,33 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         CheckpointFileError: the file is missing, empty, damaged, not a checkpoint, or asks for something that may do
             harm; one line that names the file, and what it asked for.
     """
+    with _opened(path) as (file, size, kind):
+        if kind == "safetensors":
+            return _read_safetensors(path)
+        found = _read_pickle(file, size) if kind == "pickle" else _read_torch(file, size, zipped=kind == "zip")
+        found, wrappers = _unwrapped(found)
+        tensors = _tensors(found, size)
+    if any(key in AVERAGES for key in wrappers):
+        where = " in ".join(map(repr, reversed(wrappers)))
+        warn(f"{path}: the weights are those under {where}")
+    return tensors
+
+
+def read_saved(path: Path) -> Any:
+    """Return what `torch.save` wrote to a file: tensors on the CPU and plain values.
+
+    Raises:
+        CheckpointFileError: as `read_tensors`.
+    """
+    with _opened(path) as (file, size, kind):
+        if kind not in ("zip", "old torch"):
+            raise CheckpointFileError("not a file that torch.save wrote")
+        return _read_torch(file, size, zipped=kind == "zip")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, int, str]]:
+    """Open a file, and yield it with its size and its kind; what fails within becomes one line that names the file."""
     if not path.is_file():
         raise CheckpointFileError(f"{path}: no such file")
     size = path.stat().st_size
@@ -54,10 +97,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         file.seek(0)
         kind = _kind(head, size)
         try:
-            if kind == "safetensors":
-                return load_file(path)
-            found = _read_pickle(file, size) if kind == "pickle" else _read_torch(file, size, zipped=kind == "zip")
-            return _tensors(found, size)
+            yield file, size, kind
         except CheckpointFileError as error:
             raise CheckpointFileError(f"{path}: {error}") from error
         except RefusedError as error:
@@ -86,6 +126,17 @@ def _failure(kind: str, head: bytes) -> str:
     return "the file is damaged or truncated, or not a checkpoint; download it again"
 
 
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    with safe_open(path, framework="pt", device="cpu") as opened:
+        _check_count(len(opened.keys()))
+    return load_file(path)
+
+
+def _check_count(tensors: int) -> None:
+    if tensors > MAX_TENSORS:
+        raise CheckpointFileError(f"holds more than {MAX_TENSORS} tensors, which no model has")
+
+
 def _read_pickle(file: BinaryIO, size: int) -> Any:
     found = RestrictedUnpickler(file, limit=size, names=STAND_INS).load()
     if file.tell() != size:
@@ -104,7 +155,8 @@ def _read_torch(file: BinaryIO, size: int, *, zipped: bool) -> Any:
     file.seek(0)
     # PyTorch replaces names that it does not know by the same stand-ins as the inspection.
     named: list[Any] = [(stand_in, name) for name, stand_in in (STAND_INS | METADATA).items()]
-    with torch.serialization.safe_globals(named):
+    with torch.serialization.safe_globals(named), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pickle protocols, which do not concern who reads a checkpoint
         return torch.load(file, map_location="cpu", weights_only=True)
 
 
@@ -116,6 +168,7 @@ def _open_zip(file: BinaryIO, size: int) -> tuple[bytes, dict[str, int]]:
     """
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
+        _check_count(len(entries) - 16)  # there are a few other files
         names = [entry.orig_filename for entry in entries]
         oddities = {
             # PyTorch ignores the case of names, and may read other characters differently than Python.
@@ -138,17 +191,30 @@ def _open_zip(file: BinaryIO, size: int) -> tuple[bytes, dict[str, int]]:
         return archive.read(pickles[0]), sizes
 
 
+def _unwrapped(found: Any) -> tuple[Any, list[str]]:
+    """Return what may be weights by name, and the keys that it lay under."""
+    wrappers: list[str] = []
+    for _ in range(MAX_WRAPPERS):
+        if not isinstance(found, Mapping):
+            break
+        key = next((key for key in (*WRAPPERS, *AVERAGES) if isinstance(found.get(key), Mapping)), None)
+        if key is None:
+            break
+        wrappers.append(key)
+        found = found[key]
+    return found, wrappers
+
+
 def _tensors(found: Any, size: int) -> dict[str, Tensor]:
-    if isinstance(found, Mapping):
-        found = next((found[key] for key in WRAPPERS if isinstance(found.get(key), Mapping)), found)
     if not isinstance(found, Mapping) or not found:
         raise CheckpointFileError(f"holds no weights, but a {type(found).__name__}")
+    _check_count(len(found))
     tensors: dict[str, Tensor] = {}
     for name, value in found.items():
         tensor = _tensor(value)
         if not isinstance(name, str) or tensor is None:
             raise CheckpointFileError(
-                f"holds no weights: {str(name)[:60]!r} is a {type(value).__name__}; "
+                f"holds no weights: {_shown(name)} is a {type(value).__name__}; "
                 f"expected tensors by name, at the top or under {' or '.join(map(repr, WRAPPERS))}"
             )
         count = tensor.numel() * tensor.element_size()
@@ -160,6 +226,11 @@ def _tensors(found: Any, size: int) -> dict[str, Tensor]:
             raise RefusedError("more memory than the file has bytes")
         tensors[name] = tensor
     return tensors
+
+
+def _shown(name: object) -> str:
+    """Return a name for a message; of something else its type alone, as its text may be endless."""
+    return repr(name[:60]) if isinstance(name, str) else f"what a {type(name).__name__} names"
 
 
 def _tensor(value: Any) -> Tensor | None:

@@ -69,17 +69,22 @@ RULES: dict[str, tuple[Rule, ...]] = {
 }
 
 
+_LEGACY = [(re.compile(pattern), replacement) for pattern, replacement in LEGACY]
+_RULES = {source: [(re.compile(pattern), ours) for pattern, ours in rules] for source, rules in RULES.items()}
+
+
 def current_name(name: str) -> str:
     """Return the name that detectron2 gives now to what older checkpoints call `name`."""
-    for pattern, replacement in LEGACY:
-        name = re.sub(pattern, replacement, name)
+    for pattern, replacement in _LEGACY:
+        name = pattern.sub(replacement, name)
     return name
 
 
 def our_name(name: str, source: str) -> str | None:
     """Return our name of a parameter in a toolbox's checkpoint; None if no rule matches."""
-    for pattern, ours in RULES[source]:
-        match = re.fullmatch(pattern, current_name(name))
+    current = current_name(name)
+    for pattern, ours in _RULES[source]:
+        match = pattern.fullmatch(current)
         if match is not None:
             return _filled(ours, match)
     return None

@@ -10,7 +10,7 @@ import math
 import pickle
 import struct
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sized
 from datetime import date, datetime, time, timedelta, timezone
 from typing import Any, BinaryIO, ClassVar
@@ -20,6 +20,8 @@ import numpy as np
 MAX_DEPTH = 100
 """Maximum nesting of tuples in a key of a dict or a member of a set."""
 MAX_DIMENSIONS = 32
+MAX_TENSORS = 10_000
+"""Maximum number of tensors in a checkpoint: an R-CNN with X-101 has 700, and a training keeps three more for each."""
 
 
 class RefusedError(ValueError):
@@ -159,7 +161,7 @@ _GUARDS: dict[bytes, Callable[[Any], None]] = {
     # and these copy arguments, or a state.
     pickle.REDUCE: lambda self: self.count_parts(self.stack[-1]),
     pickle.NEWOBJ: lambda self: self.count_parts(self.stack[-1]),
-    pickle.BUILD: lambda self: self.count_parts(self.stack[-1]),
+    pickle.BUILD: lambda self: self.check_state(self.stack[-1]),
 }
 
 
@@ -182,6 +184,8 @@ class RestrictedUnpickler(pickle._Unpickler):
     def __init__(self, file: BinaryIO, *, limit: int, names: Mapping[str, Any]) -> None:
         super().__init__(file, encoding="latin1")
         self._left = 4 * limit + 4096
+        self._hashes: Counter[int] = Counter()
+        self._keys: set[object] = set()
         self._names: dict[str, Any] = {
             "collections.OrderedDict": self._ordered_dict,
             "builtins.set": self._set,
@@ -215,16 +219,38 @@ class RestrictedUnpickler(pickle._Unpickler):
         for part in (value, *value) if isinstance(value, tuple) and len(value) == 2 else (value,):
             self.spend(len(part) if isinstance(part, Sized) else 0)
 
+    def check_state(self, state: object) -> None:
+        """Count the parts of a state, whose keys are hashed once more."""
+        self.count_parts(state)
+        for part in state if isinstance(state, tuple) and len(state) == 2 else (state,):
+            if isinstance(part, dict):
+                self.check_keys(part)
+
     def check_keys(self, keys: Iterable[object]) -> None:
-        """Raise a RefusedError if hashing would take too long, or so many nested calls that the interpreter crashes."""
-        level = list(keys)
+        """Raise a RefusedError if hashing would take too long, or so many nested calls that the interpreter crashes.
+
+        Dicts compare a key with all that have the same hash, and everyone can find numbers with the same.
+        """
+        for key in keys:
+            cost = self._spent_on(key)
+            # Hashes of texts are random, and those of small integers differ.
+            if not isinstance(key, str | bytes | bool | None) and not (isinstance(key, int) and abs(key) < 2**60):
+                found = hash(key)
+                self.spend(cost * self._hashes[found])
+                self._hashes[found] += key not in self._keys
+                self._keys.add(key)
+
+    def _spent_on(self, key: object) -> int:
+        """Count what hashing a key, and comparing it with another, looks at."""
+        before, level = self._left, [key]
         for _ in range(MAX_DEPTH):
-            tuples = [item for item in level if isinstance(item, tuple)]
+            groups = [item for item in level if isinstance(item, tuple | frozenset)]
             integers = sum(item.bit_length() // 512 for item in level if isinstance(item, int))
-            self.spend(len(level) + sum(map(len, tuples)) + integers)
-            level = [item for group in tuples for item in group]
+            texts = sum(len(item) // 256 for item in level if isinstance(item, str | bytes))
+            self.spend(len(level) + sum(map(len, groups)) + integers + texts)
+            level = [item for group in groups for item in group]
             if not level:
-                return
+                return before - self._left
         raise RefusedError(f"objects nested more than {MAX_DEPTH} deep")
 
     def _ordered_dict(self, items: Any = ()) -> Any:
@@ -239,7 +265,9 @@ class RestrictedUnpickler(pickle._Unpickler):
 
     def _encode(self, text: object, encoding: object = "", *_: object) -> bytes:
         if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-            raise RefusedError(f"_codecs.encode by {str(encoding)[:40]!r} (only latin1 is harmless)")
+            # Not by its text: that of an object may be endless.
+            asked = repr(encoding[:40]) if isinstance(encoding, str) else f"a {type(encoding).__name__}"
+            raise RefusedError(f"_codecs.encode by {asked} (only latin1 is harmless)")
         self.spend(len(text))
         return text.encode("latin1")
 
@@ -248,14 +276,6 @@ class Stored:
     """Replaces a storage or a tensor; a pickle cannot change it."""
 
     __slots__ = ()
-
-
-def _check_tensor(storage: object, offset: object, size: object, *_: object) -> Stored:
-    """Replaces torch's `_rebuild_tensor_v2`, which does not limit the number of dimensions."""
-    _check_size(size)
-    if not isinstance(storage, Stored):
-        raise RefusedError("torch._utils._rebuild_tensor_v2 without a storage")
-    return Stored()
 
 
 def _check_size(size: object = ()) -> tuple[object, ...]:
@@ -268,7 +288,6 @@ _STORAGES = {1: "Byte Char Bool", 2: "Half BFloat16 Short", 4: "Float Int", 8: "
 TORCH_NAMES: dict[str, Any] = {
     # A storage's type is replaced by the bytes of one of its numbers.
     **{f"torch.{name}Storage": size for size, names in _STORAGES.items() for name in names.split()},
-    "torch._utils._rebuild_tensor_v2": _check_tensor,
     "torch._utils._rebuild_parameter": lambda data, *_: data,
     "torch.Size": _check_size,
 }
@@ -282,10 +301,22 @@ class TorchInspector(RestrictedUnpickler):
     """
 
     def __init__(self, file: BinaryIO, *, limit: int, records: Mapping[str, int] | None) -> None:
-        super().__init__(file, limit=limit, names={**STAND_INS, **METADATA, **TORCH_NAMES})
+        tensor = {"torch._utils._rebuild_tensor_v2": self._tensor}
+        super().__init__(file, limit=limit, names={**STAND_INS, **METADATA, **TORCH_NAMES, **tensor})
         self._unread = limit
         self._records = records
         self._storages: dict[str, int] = {}
+        self._tensors = 0
+
+    def _tensor(self, storage: object, offset: object, size: object, *_: object) -> Stored:
+        """Replaces torch's `_rebuild_tensor_v2`, which limits neither dimensions nor the number of tensors."""
+        _check_size(size)
+        if not isinstance(storage, Stored):
+            raise RefusedError("torch._utils._rebuild_tensor_v2 without a storage")
+        self._tensors += 1
+        if self._tensors > MAX_TENSORS:
+            raise RefusedError(f"more than {MAX_TENSORS} tensors")
+        return Stored()
 
     def persistent_load(self, pid: Any) -> Stored:
         """Return the storage of a tensor, after checking that the file has its bytes."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from foreign_names import NAMES
 from torch import Tensor
 
 from pointrend.data.classes import CITYSCAPES
@@ -41,49 +42,6 @@ def published(source: str) -> Published:
         {"spec": spec, "source": source, "url": "https://example.org/a.pth", "sha256": None, "size_bytes": None,
          "weight_bytes": 1}
     )  # fmt: skip
-
-
-def mmsegmentation_name(name: str) -> str:
-    name = re.sub(r"^backbone\.model\.conv1\.", "backbone.stem.", name)
-    name = re.sub(r"^backbone\.model\.bn1\.", "backbone.stem.7.", name)
-    name = name.replace("backbone.model.", "backbone.")
-    name = re.sub(r"^pyramid\.inner_blocks\.(\d)\.0", r"neck.lateral_convs.\1.conv", name)
-    name = re.sub(r"^pyramid\.layer_blocks\.(\d)\.0", r"neck.fpn_convs.\1.conv", name)
-    if found := re.match(r"coarse_head\.levels\.(\d)\.(\d)\.([01])\.(.+)", name):
-        level, block, kind, rest = found.groups()
-        name = f"decode_head.0.scale_heads.{level}.{2 * int(block)}.{('conv', 'bn')[int(kind)]}.{rest}"
-    name = name.replace("coarse_head.classifier", "decode_head.0.conv_seg")
-    name = re.sub(r"^point_head\.layers\.(\d)", r"decode_head.1.fcs.\1.conv", name)
-    return name.replace("point_head.classifier", "decode_head.1.fc_seg")
-
-
-def detectron2_name(name: str) -> str | None:
-    if name.endswith("num_batches_tracked"):
-        return None
-    name = name.replace("backbone.model.conv1.", "backbone.bottom_up.stem.conv1.")
-    name = name.replace("backbone.model.bn1.", "backbone.bottom_up.stem.conv1.norm.")
-    if found := re.match(r"backbone\.model\.layer(\d)\.(\d)\.(conv|bn|downsample\.)(\d)\.(.+)", name):
-        layer, block, kind, number, rest = found.groups()
-        norm = "norm." if kind == "bn" or (kind == "downsample." and number == "1") else ""
-        part = "shortcut" if kind == "downsample." else f"conv{number}"
-        name = f"backbone.bottom_up.res{int(layer) + 1}.{block}.{part}.{norm}{rest}"
-    if found := re.match(r"pyramid\.(inner|layer)_blocks\.(\d)\.0\.(.+)", name):
-        kind = {"inner": "lateral", "layer": "output"}[found[1]]
-        name = f"backbone.fpn_{kind}{int(found[2]) + 2}.{found[3]}"
-    if found := re.match(r"coarse_head\.levels\.(\d)\.(\d)\.([01])\.(.+)", name):
-        level, block, kind, rest = found.groups()
-        norm = "norm." if kind == "1" else ""
-        name = f"sem_seg_head.coarse_sem_seg_head.p{int(level) + 2}.{2 * int(block)}.{norm}{rest}"
-    name = name.replace("coarse_head.classifier", "sem_seg_head.coarse_sem_seg_head.predictor")
-    if found := re.match(r"point_head\.layers\.(\d)\.(.+)", name):
-        name = f"sem_seg_head.point_head.fc{int(found[1]) + 1}.{found[2]}"
-    return name.replace("point_head.classifier", "sem_seg_head.point_head.predictor")
-
-
-NAMES: dict[str, Callable[[str], str | None]] = {
-    "mmsegmentation": mmsegmentation_name,
-    "detectron2": detectron2_name,
-}
 
 
 @pytest.fixture(scope="module", params=sorted(NAMES))
@@ -201,7 +159,7 @@ def test_two_names_for_one_tensor_and_numbers_that_are_none(source: str, theirs:
 
 
 def test_names_that_mean_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rules, "LEGACY", ((r"^old\.", "sem_seg_head."),))
+    monkeypatch.setattr(rules, "_LEGACY", ((re.compile(r"^old\."), "sem_seg_head."),))
     same = {"old.point_head.fc1.bias": torch.zeros(2), "sem_seg_head.point_head.fc1.bias": torch.zeros(2)}
     with pytest.raises(CheckpointFileError, match="mean the same"):
         to_model(same, published("detectron2"))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -177,3 +178,49 @@ def test_nothing_is_allocated_before_the_shapes_are_compared(rewrite: Rewrite, m
     assert "do not fit the architecture" in message(rewrite(lambda fields: fields["architecture"].update(large)))
     said = message(rewrite(tensors={"\x1b[2J\n": torch.zeros(1)}))
     assert "\x1b" not in said
+
+
+BAD = {
+    "nan": (".point_head.classifier.bias", lambda t: t * torch.nan, "holds numbers that are not finite"),
+    "inf": ("coarse_head.classifier.weight", lambda t: t + torch.inf, "holds numbers that are not finite"),
+    "float64": ("coarse_head.classifier.weight", lambda t: t.double() + 1e300, "holds numbers that are not finite"),
+    "half": ("point_head.classifier.weight", lambda t: t.half() * torch.nan, "holds numbers that are not finite"),
+    "integers": ("point_head.classifier.weight", lambda t: t.int(), "is int32; expected floating point numbers"),
+    "bool": ("point_head.classifier.weight", lambda t: t > 0, "is bool; expected floating point numbers"),
+    "complex": ("point_head.classifier.weight", lambda t: t + 1j, "is complex64; expected floating point numbers"),
+    "variance": ("running_var", lambda t: -t, "holds negative variances"),
+    "counter": ("num_batches_tracked", lambda t: t.float(), "is float32; expected integers"),
+    "flag": ("num_batches_tracked", lambda t: t > 0, "is bool; expected integers"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_weights_that_no_network_has_are_named(rewrite: Rewrite, small_file: Path, kind: str) -> None:
+    end, change, said = BAD[kind]
+    tensors = load_file(small_file)
+    name = next(name for name in tensors if f".{name}".endswith(end))
+    assert f"{name} {said}" in message(rewrite(tensors=tensors | {name: change(tensors[name])}))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_are_read(rewrite: Rewrite, small_file: Path, dtype: torch.dtype) -> None:
+    tensors = {k: v.to(dtype) if v.is_floating_point() else v for k, v in load_file(small_file).items()}
+    state = read_model(rewrite(tensors=tensors)).network.state_dict()
+    assert {v.dtype for v in state.values()} == {torch.float32, torch.int64}
+
+
+def test_files_that_could_not_be_read_are_not_written(small_model: Model, tmp_path: Path) -> None:
+    path, model = tmp_path / "x.safetensors", copy.deepcopy(small_model)
+    weight = model.network.get_parameter("point_head.classifier.weight")
+    with torch.no_grad():
+        weight[0, 0] = 1e6
+    save_model(model, path)
+    path.unlink()
+    with pytest.raises(ModelFileError, match=r"x.safetensors: not written: point_head.classifier.weight is too large"):
+        save_model(model, path, dtype=torch.float16)
+    with torch.no_grad():
+        weight[0, 0] = torch.nan
+    for dtype in (None, torch.float16):
+        with pytest.raises(ModelFileError, match=r"not written: damaged: point_head.classifier.weight holds numbers"):
+            save_model(model, path, dtype=dtype)
+    assert not path.exists()

@@ -22,6 +22,7 @@ from pointrend.core.settings import Subdivision
 from pointrend.core.sparse.cells import mixed_cells, repeated, smallest_in_cells, spread
 from pointrend.core.sparse.grids import AllRows, Axis, Grid, Rows, best_two, bilinear_axis, corner_slots, interpolated
 from pointrend.core.subdivision import PointPredictor
+from pointrend.core.uncertainty import check_number
 
 CHUNK = 2**16
 """Pixels whose logits are computed together."""
@@ -131,6 +132,9 @@ def render_labels(
 
     Returns:
         (N, H, W): uint8 for up to 256 labels, int32 for more.
+
+    Raises:
+        ValueError: logits are not finite.
     """
     made = renderings(logits, predict, subdivision, resizes=resizes)
     return torch.stack([one.labels for one in made])
@@ -173,7 +177,7 @@ class _Image:
         parts = [best_two(part) for part in pixels.split(CHUNK)]  # type: ignore[no-untyped-call]
         data = pixels.contiguous()  # rows; as it is where the logits are channels-last
         labels, margins = (torch.cat(part).view(height, width) for part in zip(*parts, strict=True))
-        self.largest = float(torch.stack(data.aminmax()).abs().amax())
+        self.largest = check_number(float(torch.stack(data.aminmax()).abs().amax()), "coarse logits")
         self.grid = Grid(
             size=(height, width),
             rows=AllRows(data),
@@ -216,7 +220,7 @@ class _Image:
         """Put predictions (P, C) at pixels (P,)."""
         grid = self.grid
         labels, margins = best_two(rows)
-        self.largest = max(self.largest, float(rows.abs().amax()))
+        self.largest = max(self.largest, check_number(float(rows.abs().amax()), "logits at points"))
         grid.labels.view(-1)[pixels] = labels.to(grid.labels.dtype)
         if grid.bound is not None:
             grid.bound.view(-1)[pixels] = margins
