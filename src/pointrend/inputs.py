@@ -16,9 +16,9 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from pointrend.data.images import ImageError, image_pixels, read_image
+from pointrend.data.images import BROKEN, ImageError, image_pixels, read_image
 from pointrend.data.settings import InputSpec
-from pointrend.errors import PointRendError
+from pointrend.errors import PointRendError, printable
 from pointrend.spec import TestSpec
 
 ImageInput = str | Path | Image.Image | np.ndarray | Tensor
@@ -55,8 +55,8 @@ def to_pixels(image: ImageInput, *, channels: Channels = "rgb") -> np.ndarray:
             raise PointRendError(f"the image has no pixels: {image.width} x {image.height}")
         try:
             image.load()  # Pillow reads files lazily
-        except (OSError, SyntaxError) as error:
-            raise ImageError(f"the image is broken ({error})") from error
+        except BROKEN as error:
+            raise ImageError(f"the image is broken ({printable(str(error), length=200)})") from error
         return image_pixels(image)
     if isinstance(image, Tensor):
         if image.ndim not in (2, 3):

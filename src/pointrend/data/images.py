@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pointrend.errors import PointRendError
+from pointrend.errors import PointRendError, printable
 
 MAX_PIXELS = 300_000_000
 """Larger images are refused after reading their header. This replaces Pillow's limits; see `pixel_limit`."""
@@ -20,6 +21,22 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".
 """Suffixes of the images and label images of data sets."""
 PHOTO_SUFFIXES = IMAGE_SUFFIXES | {".avif", ".gif", ".jfif", ".jp2", ".jpe", ".mpo", ".pgm", ".ppm", ".tga"}
 """Suffixes of the photos that commands look for in a folder."""
+
+BROKEN = (
+    OSError,
+    ValueError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    struct.error,
+    zlib.error,
+)
+"""What Pillow's decoders raise on broken data, which it does not document."""
 
 _ORIENTATION = 0x0112
 _SIXTEEN_BIT = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})
@@ -183,9 +200,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         empty = path.stat().st_size == 0
         reason = "the file is empty" if empty else "not an image, or of an unsupported format"
         raise ImageError(f"{path}: {reason}") from error
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, struct.error) as error:
-        # Pillow does not document what its decoders raise on broken data; each of these was observed.
-        reason = " ".join(str(error).split()) or type(error).__name__
+    except BROKEN as error:
+        reason = printable(" ".join(str(error).split()), length=200) or type(error).__name__
         raise ImageError(f"{path}: the image is broken ({reason})") from error
     except MemoryError as error:
         raise ImageError(f"{path}: not enough memory{size}") from error
