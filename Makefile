@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint floors bench
+.PHONY: help demo test lint floors bench fuzz
 
 # Tests that need real photographs skip where there are none. Set to nothing, `POINTREND_TEST_DATA= make test`, they skip too.
 ifeq ($(origin POINTREND_TEST_DATA),undefined)
@@ -47,6 +47,9 @@ floors: ## run the smoke test with the lowest allowed versions of all packages b
 
 bench: $(VENV)/.installed-dev ## measure rendering beside the dense way of others, into bench-out/
 	$(BIN)/python -m benchmarks $(BENCH_INPUTS)
+
+fuzz: $(VENV)/.installed-dev ## read thousands of damaged files, bad ones into fuzz-out/; SEED=1 SCALE=0.1 change what is tried
+	$(BIN)/python -m tests.fuzz --seed $(or $(SEED),0) --scale $(or $(SCALE),1)
 
 $(VENV)/.installed-%: pyproject.toml | $(BIN)/pip
 	@echo "Installing pointrend and its '$*' extra into $(VENV), once. PyTorch alone can be several GB: this may take several minutes."

@@ -16,11 +16,11 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from pointrend.data.images import ImageError, Photo, image_pixels, read_photo
+from pointrend.data.images import BROKEN, ImageError, Photo, image_pixels, read_photo
 from pointrend.data.intensity import GreyRangeError, to_bytes
 from pointrend.data.reading import Reading
 from pointrend.data.settings import InputSpec
-from pointrend.errors import PointRendError, warn
+from pointrend.errors import PointRendError, printable, warn
 from pointrend.spec import TestSpec
 
 ImageInput = str | Path | Image.Image | np.ndarray | Tensor
@@ -59,8 +59,8 @@ def to_photo(image: ImageInput, *, channels: Channels = "rgb", reading: Reading 
             raise PointRendError(f"the image has no pixels: {image.width} x {image.height}")
         try:
             image.load()  # Pillow reads files lazily
-        except (OSError, SyntaxError) as error:
-            raise ImageError(f"the image is broken ({error})") from error
+        except BROKEN as error:
+            raise ImageError(f"the image is broken ({printable(str(error), length=200)})") from error
         return image_pixels(image, reading)
     if isinstance(image, Tensor):
         if image.ndim not in (2, 3):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import stat
+import struct
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +39,22 @@ PHOTO_SUFFIXES = IMAGE_SUFFIXES | {
     ".tga",
 }
 """Suffixes of the photos that commands look for in a folder."""
+
+BROKEN = (
+    OSError,
+    ValueError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    struct.error,
+    zlib.error,
+)
+"""What Pillow's decoders raise on broken data, which it does not document."""
 
 _ORIENTATION = 0x0112
 DEEP_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I", "F"})
@@ -240,8 +258,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
         raise ImageError(f"{path}: not enough memory{size}") from error
     except (PointRendError, GreyRangeError) as error:
         raise ImageError(f"{path}: {error}") from error
-    except Exception as error:
-        # Pillow does not document what its decoders raise on broken data: nearly everything was observed.
+    except BROKEN as error:
         reason = printable(" ".join(str(error).split()) or type(error).__name__, length=200)
         raise ImageError(f"{path}: the image is broken ({reason})") from error
 

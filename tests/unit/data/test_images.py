@@ -375,3 +375,27 @@ def write_grey_png(path: Path, values: np.ndarray, bits: int) -> None:
     path.write_bytes(
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "damage", "said"),
+    [
+        ("AVIF", lambda b: b.replace(b"av01", b"xx01"), "Failed to decode"),
+        ("DDS", lambda b: b[:80] + bytes(4) + b[84:], "Unknown pixel format flags 0"),
+    ],
+)
+def test_errors_of_other_kinds_do_not_end_a_batch(
+    tmp_path: Path, kind: str, damage: Callable[[bytes], bytes], said: str
+) -> None:
+    Image.init()
+    if kind not in Image.SAVE:
+        pytest.skip(f"Pillow does not write {kind} here")
+    path = tmp_path / "a.img"
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path, kind)
+    assert read_image(path).shape == (64, 64, 3)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ImageError, match=f"the image is broken .*{said}") as error:
+        read_image(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
