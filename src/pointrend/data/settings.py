@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, field_validator
 
 from pointrend.strict import Strict
 
 Range = tuple[PositiveFloat, PositiveFloat]
+
+
+def _of_switch(value: Any) -> Any:
+    return {True: "published", False: "none"}[value] if isinstance(value, bool) else value
+
+
+Photometric = Annotated[Literal["none", "mild", "published"], BeforeValidator(_of_switch)]
+"""How strongly colours are distorted; true means published, false none. See `PhotometricDistort`."""
 
 
 class InputSpec(Strict):
@@ -24,7 +32,7 @@ class _Augment(Strict):
 
     scale: Range | None = None
     flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
-    photometric: bool = False
+    photometric: Photometric = Field("none", description="distortion of colours: none, mild, or as published")
     grayscale: float = Field(0.0, ge=0, le=1, description="probability of conversion to grey")
 
     @field_validator("scale")
@@ -46,7 +54,7 @@ class SemanticAugment(_Augment):
         0.75, gt=0, le=1, description="maximum ratio of a crop's pixels that one class may cover; 1: off"
     )
     tries: int = Field(10, ge=0, description="maximum number of further crops drawn to satisfy `max_class_share`")
-    photometric: bool = True
+    photometric: Photometric = Field("published", description="distortion of colours: none, mild, or as published")
     rotate: float = Field(0.0, ge=0, le=180, description="maximum rotation in degrees, to either side")
 
 

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.transforms import v2
@@ -19,6 +18,7 @@ from torchvision.transforms.v2 import functional as F
 
 from pointrend.data.batches import InstanceTargets, targets_of
 from pointrend.data.classes import IGNORE
+from pointrend.data.colors import MildPhotometricDistort, PhotometricDistort
 from pointrend.data.samples import InstanceMasks
 from pointrend.data.settings import InputSpec, InstanceAugment, SemanticAugment
 from pointrend.data.windows import Window, draw_window, largest_ratio, nearest, resample, rotated_window, uniform
@@ -41,8 +41,8 @@ def train_transform(
     else:
         turn = RandomTurn() if augment.dihedral else v2.RandomHorizontalFlip(augment.flip)
         steps, ids, end = [InstanceWindow(augment), turn], torch.int32, [ToTargets()]
-    if augment.photometric:
-        steps.append(PhotometricDistort())
+    if augment.photometric != "none":
+        steps.append(PhotometricDistort() if augment.photometric == "published" else MildPhotometricDistort())
     if augment.grayscale:
         steps.append(v2.RandomGrayscale(augment.grayscale))
     if input.channels == "bgr":
@@ -148,28 +148,6 @@ class RandomTurn(v2.Transform):
         return tv_tensors.wrap(torch.rot90(flipped, params["which"] % 4, (-2, -1)).contiguous(), like=inpt)
 
 
-class PhotometricDistort(v2.Transform):
-    """A transform that changes brightness, contrast, saturation and hue, each with probability 0.5.
-
-    Contrast comes before saturation or last. Unlike torchvision's transform, and as in the published training of
-    segmentation models, colour channels are never permuted.
-    """
-
-    _transformed_types = (tv_tensors.Image,)
-
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Return the distorted image (3, H, W) uint8."""
-        contrast = (F.adjust_contrast, 0.5, 1.5)
-        steps = [(F.adjust_brightness, 0.875, 1.125), (F.adjust_saturation, 0.5, 1.5), (F.adjust_hue, -0.1, 0.1)]
-        steps.insert(len(steps) if _chosen() else 1, contrast)
-        # On Pillow images hue takes half the time that it takes on tensors.
-        image: Any = Image.fromarray(inpt.permute(1, 2, 0).contiguous().numpy())
-        for adjust, low, high in steps:
-            if _chosen():
-                image = adjust(image, uniform(low, high))
-        return tv_tensors.Image(F.pil_to_tensor(image))
-
-
 class PadTo(v2.Transform):
     """A transform that pads at the bottom and the right to a size (h, w): images with 0, labels with `IGNORE`."""
 
@@ -192,10 +170,6 @@ class ToTargets(nn.Module):
 
     def forward(self, image: tv_tensors.Image, masks: InstanceMasks) -> tuple[Tensor, InstanceTargets]:
         return image.as_subclass(Tensor), targets_of(masks)
-
-
-def _chosen() -> bool:
-    return uniform(0, 1) < 0.5
 
 
 def _windowed(inpt: Any, scaled: tuple[int, int], window: Window) -> Any:

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 from torchvision import tv_tensors
-from torchvision.transforms.v2 import functional as F
 
-from pointrend.data import transforms, windows
+from pointrend.data import windows
+from pointrend.data.colors import MildPhotometricDistort, PhotometricDistort
 from pointrend.data.settings import InputSpec, SemanticAugment
-from pointrend.data.transforms import PhotometricDistort, SemanticWindow, train_transform
+from pointrend.data.transforms import SemanticWindow, train_transform
 from pointrend.data.windows import largest_ratio
 
 MEAN, STD = (100.0, 120.0, 140.0), (50.0, 60.0, 70.0)
@@ -261,37 +261,20 @@ def test_flip_turns_both() -> None:
     assert torch.equal(out_labels, labels.long().flip(-1))
 
 
-def test_photometric_distortion_changes_colours_and_never_exchanges_channels() -> None:
-    image = tv_tensors.Image(torch.tensor([200, 60, 30], dtype=torch.uint8)[:, None, None].expand(3, 8, 8))
-    labels = tv_tensors.Mask(torch.zeros(8, 8, dtype=torch.uint8))
-    distort = PhotometricDistort()
-    seen = set()
-    for seed in range(60):
-        torch.manual_seed(seed)
-        out, same = distort(image, labels)
-        assert same is labels
-        red, green, blue = out[:, 4, 4].tolist()
-        seen.add((red, green, blue))
-        # Hue moves by a tenth of the circle at most: red stays the largest.
-        assert red == max(red, green, blue)
-    assert (200, 60, 30) in seen
-    assert len(seen) > 30
-
-
-def test_contrast_changes_before_saturation_or_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    image, _ = scene(8, 8)
-    picture = F.to_pil_image(image)
-    first = F.adjust_saturation(F.adjust_contrast(picture, 1.5), 1.5)
-    last = F.adjust_contrast(F.adjust_saturation(picture, 1.5), 1.5)
-    monkeypatch.setattr(transforms, "uniform", lambda low, high: high)
-    found = []
-    # Is contrast last? Then brightness, contrast or saturation, saturation or hue, hue or contrast.
-    for drawn in ([False, False, True, True, False], [True, False, True, False, True]):
-        monkeypatch.setattr(transforms, "_chosen", iter(drawn).__next__)
-        found.append(PhotometricDistort()(image))
-    assert torch.equal(found[0], F.pil_to_tensor(first))
-    assert torch.equal(found[1], F.pil_to_tensor(last))
-    assert not torch.equal(found[0], found[1])
+@pytest.mark.parametrize(
+    ("setting", "step"),
+    [
+        (True, PhotometricDistort),
+        ("published", PhotometricDistort),
+        ("mild", MildPhotometricDistort),
+        (False, None),
+        ("none", None),
+    ],
+)
+def test_photometric_says_which_distortion(setting: object, step: type | None) -> None:
+    transform = semantic_transform(crop=(8, 8), photometric=setting)
+    found = [type(s) for s in transform.transforms if isinstance(s, (PhotometricDistort, MildPhotometricDistort))]
+    assert found == ([step] if step else [])
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ def test_published_recipes_have_the_published_numbers() -> None:
     assert (sampling.num_points, sampling.oversample, sampling.importance) == (2048, 3.0, 0.75)
     assert (subdivision.num_points, subdivision.steps) == (8196, 2)
     assert recipe.augment.max_class_share == 0.75
+    assert recipe.augment.photometric == "published"
     assert load_recipe("ade20k-r101").train.iterations == 160_000
 
 
@@ -45,7 +46,9 @@ def test_set_changes_one_value_and_nothing_else() -> None:
     ("text", "key", "value"),
     [
         ("augment.crop=[64, 96]", "crop", (64, 96)),
-        ("augment.photometric=false", "photometric", False),
+        ("augment.photometric=false", "photometric", "none"),
+        ("augment.photometric=true", "photometric", "published"),
+        ("augment.photometric=mild", "photometric", "mild"),
         ("augment.flip=0", "flip", 0.0),
         ("augment.base_short=null", "base_short", None),
     ],
