@@ -34,6 +34,9 @@ def test_published_recipes_have_the_published_numbers() -> None:
     assert recipe.augment.max_class_share == 0.75
     assert recipe.augment.photometric == "published"
     assert load_recipe("ade20k-r101").train.iterations == 160_000
+    published = [load_recipe(f"{data}-{depth}") for data in ("cityscapes", "ade20k") for depth in ("r50", "r101")]
+    assert {recipe.loss.average for recipe in published} == {"all"}
+    assert load_recipe("people-lite0").loss.average == "labelled"
 
 
 def test_set_changes_one_value_and_nothing_else() -> None:
