@@ -8,11 +8,12 @@ from typing import NamedTuple
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
+from torchvision.models.detection.roi_heads import RoIHeads
 
 from pointrend.core import MASK_SAMPLING, LossWeights, Sampling, box_to_image, sample_masks
 from pointrend.data import InstanceBatch, InstanceTargets
 from pointrend.models import InstancePointRend
+from pointrend.models.detector import box_losses
 from pointrend.models.mask_losses import Positives, mask_losses, positives_of
 from pointrend.strict import Strict
 
@@ -24,6 +25,9 @@ class InstanceLoss(Strict):
     max_proposals: int = Field(1000, ge=1)
     regions: int = Field(512, ge=1, description="proposals of an image that the box head is trained on")
     positive_fraction: float = Field(0.25, gt=0, le=1, description="of these, at most")
+    smooth_l1_beta: float = Field(
+        0.0, ge=0, description="box losses are squared below this difference; 0: L1, as published"
+    )
     sampling: Sampling = MASK_SAMPLING
     weights: LossWeights = Field(LossWeights(), description="of the two mask losses")
 
@@ -78,7 +82,9 @@ class InstanceObjective(nn.Module):
         raw = network.rpn.raw(features.pyramid)
         # torchvision counts classes from 1: 0 is the background.
         wanted = [{"boxes": t.boxes.float(), "labels": t.classes + 1} for t in batch.targets]
-        objectness, proposal_loss = network.rpn.losses(raw, wanted, batch.valid)
+        objectness, proposal_loss = network.rpn.losses(
+            raw, wanted, batch.valid, smooth_l1_beta=self.loss.smooth_l1_beta
+        )
         proposals = network.rpn.proposals(
             raw, batch.valid, per_level=self.loss.proposals_per_level, total=self.loss.max_proposals
         )
@@ -86,7 +92,9 @@ class InstanceObjective(nn.Module):
             [p.boxes for p in proposals], wanted
         )
         output = network.boxes(features, regions)
-        class_loss, box_loss = fastrcnn_loss(output.class_logits, output.deltas, labels, regression)
+        class_loss, box_loss = box_losses(
+            output.class_logits, output.deltas, labels, regression, smooth_l1_beta=self.loss.smooth_l1_beta
+        )
         positives = positives_of(network.decoded(output, regions).detach(), labels, matched)
         coarse, points, accuracy = mask_losses(
             network.mask_head,

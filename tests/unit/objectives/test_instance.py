@@ -105,6 +105,17 @@ def test_the_total_is_the_weighted_sum() -> None:
     assert not any(part.requires_grad for part in losses[1:])
 
 
+def test_the_setting_smooth_l1_beta_reaches_both_box_losses() -> None:
+    made = network()
+    published, smooth = (
+        run(InstanceObjective(made, InstanceLoss(smooth_l1_beta=beta)).eval(), batch(FULL, FULL)) for beta in (0.0, 9.0)
+    )
+    for name in ("proposals", "boxes"):
+        assert getattr(smooth, name) < 0.5 * getattr(published, name), name
+    for name in ("objectness", "classes", "coarse", "points"):
+        assert torch.equal(getattr(smooth, name), getattr(published, name)), name
+
+
 def test_points_depend_on_the_seed_alone() -> None:
     """Two seeds differ in the points' loss alone; the same seed twice, in nothing."""
     made = network()

@@ -39,6 +39,13 @@ def test_published_recipes_have_the_published_numbers() -> None:
     assert load_recipe("people-lite0").loss.average == "labelled"
 
 
+def test_box_losses_of_published_instance_recipes_are_l1() -> None:
+    instance = [name for name in recipe_names() if "rcnn" in name]
+    assert len(instance) == 6
+    assert {load_recipe(name).loss.smooth_l1_beta for name in instance} == {0.0}
+    assert load_recipe("nuclei-lite0").loss.smooth_l1_beta == pytest.approx(1 / 9)
+
+
 def test_set_changes_one_value_and_nothing_else() -> None:
     plain, changed = load_recipe("people-lite0"), load_recipe("people-lite0", ["optim.lr=3e-3"])
     assert changed.optim.lr == 3e-3
