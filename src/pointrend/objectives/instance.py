@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from pointrend.data import InstanceBatch, InstanceTargets
 from pointrend.models import InstancePointRend
 from pointrend.models.detector import box_losses
 from pointrend.models.mask_losses import Positives, mask_losses, positives_of
+from pointrend.models.mask_targets import MaskTargets, coarse_masks
 from pointrend.strict import Strict
 
 
@@ -101,7 +103,10 @@ class InstanceObjective(nn.Module):
             features.fine,
             positives,
             features.size,
-            lambda points_box: sample_targets(batch.targets, positives, points_box, features.size),
+            MaskTargets(
+                points=lambda points_box: sample_targets(batch.targets, positives, points_box, features.size),
+                coarse=lambda side: coarse_targets(batch.targets, positives, side, batch.valid),
+            ),
             self.loss.sampling,
             generator=torch.Generator(device=batch.images.device).manual_seed(seed),
         )
@@ -133,3 +138,30 @@ def sample_targets(
             values[members] = sample_masks(ids, instance_ids[members], of_image[members])
         read.append(values)
     return torch.cat(read)
+
+
+def coarse_targets(
+    targets: Sequence[InstanceTargets], positives: Positives, side: int, valid: Sequence[tuple[int, int]]
+) -> Tensor:
+    """Return what the coarse masks of all regions should be; see `coarse_masks`.
+
+    Args:
+        targets: of each image.
+        positives: the regions.
+        side: pixels of a side of the coarse masks.
+        valid: (h, w) of each image without padding.
+
+    Returns:
+        (R, side, side), 0 or 1.
+    """
+    made = []
+    for target, matched, boxes, size in zip(targets, positives.matched, positives.boxes, valid, strict=True):
+        made.append(coarse_masks(partial(_mask_of, target, size), matched, boxes, side))
+    return torch.cat(made)
+
+
+def _mask_of(target: InstanceTargets, size: tuple[int, int], index: int) -> Tensor:
+    """Return the mask of an instance as `coarse_masks` takes it, without most of what lies to its right and below."""
+    right, bottom = (int(edge) + 1 for edge in target.boxes[index, 2:])
+    ids = target.ids[target.layers[index], : min(size[0], bottom), : min(size[1], right)]
+    return ids == target.instance_ids[index]
