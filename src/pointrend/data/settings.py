@@ -20,11 +20,17 @@ Photometric = Annotated[Literal["none", "mild", "published"], BeforeValidator(_o
 
 
 class InputSpec(Strict):
-    """The normalisation of the network's input: `(pixel - mean) / std` for pixels of 0 to 255, and channel order."""
+    """How an image becomes the network's input, in training and in tests alike.
+
+    It is `(pixel - mean) / std` for pixels of 0 to 255, in an order of channels.
+    """
 
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (58.395, 57.12, 57.375)
     channels: Literal["rgb", "bgr"] = "rgb"
+    antialias: bool = Field(
+        True, description="smaller images average pixels, as Pillow does; false skips pixels between, as OpenCV does"
+    )
 
 
 class _Augment(Strict):

@@ -67,7 +67,8 @@ def turned(picture: Picture, which: int) -> Picture:
 
 def resized(picture: Picture, scaled: tuple[int, int], window: Window) -> tuple[np.ndarray, Tensor]:
     """Pixels (H, W, 3) and ids of a window."""
-    return np.asarray(resample(picture.image, scaled, window)), nearest(picture.masks.ids, scaled, window)
+    pixels = resample(picture.image, scaled, window).permute(1, 2, 0).numpy()
+    return pixels, nearest(picture.masks.ids, scaled, window)
 
 
 def inner(ids: np.ndarray) -> np.ndarray:

@@ -117,8 +117,13 @@ def test_window_equals_resizing_everything(
 
     whole = np.asarray(Image.fromarray(pixels).resize(scaled[::-1], Image.Resampling.BILINEAR))
     # Pillow adds the weights in a fixed-point sum; where the window starts may move its rounding by one.
-    part = np.asarray(windows.resample(image, scaled, window)).astype(int)
+    part = windows.resample(image, scaled, window).permute(1, 2, 0).numpy().astype(int)
     assert np.abs(part - whole[rows, columns]).max() <= 1
+
+    between = torch.nn.functional.interpolate(image.float()[None], scaled, mode="bilinear", align_corners=False)[0]
+    part = windows.interpolate(image, scaled, window)
+    assert part.dtype == torch.uint8
+    assert (part.float() - between[:, rows, columns]).abs().max() <= 0.502
 
     nearest = torch.nn.functional.interpolate(torch.from_numpy(values)[None, None], scaled, mode="nearest-exact")
     exact = np.array([[values[int((2 * y + 1) * height // (2 * scaled[0])),
@@ -128,6 +133,21 @@ def test_window_equals_resizing_everything(
     # torch computes source indices in float32, which differs where a centre falls on a border of two pixels.
     agree = nearest[0, 0].numpy() == exact
     assert agree.mean() > 0.5 or agree.size < 10
+
+
+@pytest.mark.parametrize(("antialias", "expected"), [(True, 127), (False, 255)])
+@pytest.mark.parametrize("rotate", [0.0, 1e-9])
+def test_training_resizes_as_the_input_says(antialias: bool, expected: int, rotate: float) -> None:
+    """Columns of white and black; a quarter as large, the nearest two pixels of every centre are white."""
+    pixels = np.zeros((128, 128, 3), np.uint8)
+    pixels[:, 1::4] = pixels[:, 2::4] = 255
+    image = tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1))
+    transform = train_transform(
+        SemanticAugment(crop=(24, 24), scale=(0.25, 0.25), photometric="none", max_class_share=1, rotate=rotate),
+        InputSpec(mean=(0.0,) * 3, std=(1.0,) * 3, antialias=antialias),
+    )
+    found, _ = transform(image, tv_tensors.Mask(torch.zeros(128, 128, dtype=torch.uint8)))
+    assert (found[..., 1:-1] - expected).abs().max() <= 1
 
 
 def test_image_and_labels_stay_aligned() -> None:

@@ -36,6 +36,7 @@ def test_published_recipes_have_the_published_numbers() -> None:
     assert load_recipe("ade20k-r101").train.iterations == 160_000
     published = [load_recipe(f"{data}-{depth}") for data in ("cityscapes", "ade20k") for depth in ("r50", "r101")]
     assert {recipe.loss.average for recipe in published} == {"all"}
+    assert not any(recipe.input.antialias for recipe in published)
     assert load_recipe("people-lite0").loss.average == "labelled"
 
 
@@ -43,6 +44,7 @@ def test_box_losses_of_published_instance_recipes_are_l1() -> None:
     instance = [name for name in recipe_names() if "rcnn" in name]
     assert len(instance) == 6
     assert {load_recipe(name).loss.smooth_l1_beta for name in instance} == {0.0}
+    assert all(load_recipe(name).input.antialias for name in instance)
     assert load_recipe("nuclei-lite0").loss.smooth_l1_beta == pytest.approx(1 / 9)
 
 
