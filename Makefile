@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint bench
+.PHONY: help demo test lint floors bench
 
 # Tests that need real photographs skip where there are none. Set to nothing, `POINTREND_TEST_DATA= make test`, they skip too.
 ifeq ($(origin POINTREND_TEST_DATA),undefined)
@@ -38,6 +38,12 @@ lint: $(VENV)/.installed-dev ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict src
+
+floors: ## run the smoke test with the lowest allowed versions of all packages but PyTorch
+	@rm -rf .venv-floors && $(PYTHON) -m venv .venv-floors
+	@$(PYTHON) scripts/floors.py > .venv-floors/constraints.txt
+	@.venv-floors/bin/pip install --quiet --disable-pip-version-check --constraint .venv-floors/constraints.txt '.[train]'
+	.venv-floors/bin/python scripts/smoke.py
 
 bench: $(VENV)/.installed-dev ## measure rendering beside the dense way of others, into bench-out/
 	$(BIN)/python -m benchmarks $(BENCH_INPUTS)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_PREFIX = ".pointrend-"
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -16,7 +18,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Missing folders are created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    # The prefix does not depend on the name, which may already be as long as a name can be.
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_PREFIX, suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -25,6 +28,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_temporary_files(folder: Path) -> None:
+    """Remove what killed programs left of `atomic_path` in a folder that no other program writes to."""
+    for path in folder.glob(f"{_PREFIX}*"):
+        path.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -16,9 +16,11 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from pointrend.data.images import ImageError, image_pixels, read_image
+from pointrend.data.images import ImageError, Photo, image_pixels, read_photo
+from pointrend.data.intensity import GreyRangeError, to_bytes
+from pointrend.data.reading import Reading
 from pointrend.data.settings import InputSpec
-from pointrend.errors import PointRendError
+from pointrend.errors import PointRendError, warn
 from pointrend.spec import TestSpec
 
 ImageInput = str | Path | Image.Image | np.ndarray | Tensor
@@ -32,16 +34,18 @@ def is_batch(image: object) -> TypeGuard[Iterable[ImageInput]]:
     return isinstance(image, Iterable) and not isinstance(image, (str, bytes, Path, Image.Image))
 
 
-def to_pixels(image: ImageInput, *, channels: Channels = "rgb") -> np.ndarray:
-    """Return any kind of image as an array (H, W, 3), uint8, RGB.
+def to_photo(image: ImageInput, *, channels: Channels = "rgb", reading: Reading = Reading()) -> Photo:
+    """Return any kind of image as an array (H, W, 3), uint8, RGB, with notes.
 
     Args:
         image: a path; a PIL image; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or a tensor with the channels
-            first. Values are uint8, uint16 from 0 to 65535, or floats in [0, 1]. Transparent pixels become white.
+            first. Values are uint8, uint16 from 0 to 65535, or floats in [0, 1], unless `reading` scales them.
+            Transparent pixels become white.
         channels: the order in arrays and tensors; OpenCV's is "bgr". It does not concern files and PIL images.
+        reading: the page of a file, one channel of it, and how values of more than 8 bits are scaled.
 
     Returns:
-        A new array, which does not change when `image` does.
+        A new array, which does not change when `image` does, and what was chosen or scaled.
 
     Raises:
         PointRendError: it is something else, or an unreadable file.
@@ -49,7 +53,7 @@ def to_pixels(image: ImageInput, *, channels: Channels = "rgb") -> np.ndarray:
     if channels not in ("rgb", "bgr"):
         raise PointRendError(f"channels must be 'rgb' or 'bgr', got {channels!r}")
     if isinstance(image, (str, Path)):
-        return read_image(Path(image))
+        return read_photo(Path(image), reading)
     if isinstance(image, Image.Image):
         if 0 in image.size:
             raise PointRendError(f"the image has no pixels: {image.width} x {image.height}")
@@ -57,52 +61,56 @@ def to_pixels(image: ImageInput, *, channels: Channels = "rgb") -> np.ndarray:
             image.load()  # Pillow reads files lazily
         except (OSError, SyntaxError) as error:
             raise ImageError(f"the image is broken ({error})") from error
-        return image_pixels(image)
+        return image_pixels(image, reading)
     if isinstance(image, Tensor):
         if image.ndim not in (2, 3):
             raise PointRendError(f"a tensor of one image must be (3, H, W), got {tuple(image.shape)}")
         tensor = image.detach().cpu()
         tensor = tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
-        return _array_pixels((tensor if tensor.ndim == 2 else tensor.permute(1, 2, 0)).numpy(), channels, "tensors")
+        array = (tensor if tensor.ndim == 2 else tensor.permute(1, 2, 0)).numpy()
+        return _array_photo(array, channels, "tensors", reading)
     if isinstance(image, np.ndarray):
-        return _array_pixels(image, channels, "arrays")
+        return _array_photo(image, channels, "arrays", reading)
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        raise PointRendError("got bytes; decode them first: PIL.Image.open(io.BytesIO(data))")
     raise PointRendError(
         f"expected a path, a PIL image, an array (H, W, 3) or a tensor (3, H, W), got {type(image).__name__}"
     )
 
 
-def _array_pixels(array: np.ndarray, channels: Channels, kind: str) -> np.ndarray:
-    """Return an array (H, W) or (H, W, 1, 3 or 4) as RGB; `kind` names it in errors."""
+def to_pixels(image: ImageInput, *, channels: Channels = "rgb", reading: Reading = Reading()) -> np.ndarray:
+    """Return the pixels of `to_photo`; its notes are warned of."""
+    photo = to_photo(image, channels=channels, reading=reading)
+    for note in photo.notes:
+        warn(note)
+    return photo.pixels
+
+
+def _array_photo(array: np.ndarray, channels: Channels, kind: str, reading: Reading) -> Photo:
+    """Convert an array (H, W) or (H, W, 1, 3 or 4) to RGB; `kind` names it in errors."""
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or array.size == 0:
         layout = "(H, W, 3)" if kind == "arrays" else "(3, H, W)"
         shape = array.shape if kind == "arrays" else (*array.shape[2:], *array.shape[:2])
         raise PointRendError(f"{kind} must be {layout}, grey or with transparency, of one image, got {shape}")
-    pixels = _bytes(array, kind)
-    if pixels.shape[2] == 1:
-        return np.repeat(pixels, 3, axis=2)
-    colors = pixels[:, :, 2::-1] if channels == "bgr" else pixels[:, :, :3]
-    if pixels.shape[2] == 4:
-        opaque = pixels[:, :, 3:].astype(np.uint16)
-        colors = ((colors * opaque + 255 * (255 - opaque) + 127) // 255).astype(np.uint8)
-    return np.array(colors, order="C")
-
-
-def _bytes(array: np.ndarray, kind: str) -> np.ndarray:
-    """Scale values to uint8 by their type."""
-    if array.dtype == np.uint8:
-        return array
-    if array.dtype == np.uint16:
-        return ((array.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-    if array.dtype.kind != "f":
+    if array.dtype not in (np.uint8, np.uint16) and array.dtype.kind != "f":
         raise PointRendError(f"{kind} must be uint8, uint16 or floats in [0, 1], got {array.dtype}")
-    low, high = float(array.min()), float(array.max())
-    if not (low >= 0.0 and high <= 1.0):  # also refuses NaN
-        raise PointRendError(f"float {kind} must be in [0, 1], got [{low:.4g}, {high:.4g}]; do not normalise them")
-    # In float32 as in torch, so that arrays and tensors round to the same values.
-    scaled: np.ndarray = (array.astype(np.float32) * np.float32(255.0)).round().astype(np.uint8)
-    return scaled
+    if array.shape[2] > 1 and channels == "bgr":
+        array = array[:, :, [2, 1, 0, 3][: array.shape[2]]]
+    colors, opaque = (array[:, :, :3], array[:, :, 3:]) if array.shape[2] == 4 else (array, None)
+    if reading.channel is not None and reading.channel > colors.shape[2]:
+        raise PointRendError(f"{kind} have {colors.shape[2]} channels, channel {reading.channel} was asked for")
+    try:
+        pixels, notes = to_bytes(colors, reading.scaling)
+        alpha = None if opaque is None else to_bytes(opaque, "full")[0].astype(np.uint16)
+    except GreyRangeError as error:
+        raise PointRendError(f"{kind}: {error}") from error
+    if alpha is not None:
+        pixels = ((pixels * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+    if reading.channel is not None:
+        pixels = pixels[:, :, reading.channel - 1 : reading.channel]
+    return Photo(np.array(np.broadcast_to(pixels, (*pixels.shape[:2], 3)), order="C"), notes)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pointrend.data.classes import ClassInfo, generate_colors
 
+DARK = 64
+"""Images of which nearly all values are below it are stretched in overlays."""
 LegendEntry = tuple[ClassInfo, str]
 """A class and the text beside its colour."""
 
@@ -38,7 +40,7 @@ def draw_overlay(
     painted = np.zeros(len(counts), bool)
     painted[: len(classes)] = [not is_background(i, c) for i, c in enumerate(classes)]
 
-    photo = Image.fromarray(image)
+    photo = Image.fromarray(brightened(image))
     colored = Image.fromarray(colors[labels])
     foreground = painted[labels]
     outline = foreground & _near_other_labels(labels, outline_width(labels.shape))
@@ -70,7 +72,7 @@ def draw_instances(
         classes: names and colours.
         alpha: opacity of the tint, 0 to 1.
     """
-    pixels = image.copy()
+    pixels = brightened(image).copy()
     several = len(classes) > 1
     width = outline_width(image.shape[:2])
     palette = np.array(generate_colors(24), np.uint8)
@@ -92,6 +94,17 @@ def draw_instances(
     counts = np.bincount(np.asarray(class_ids, np.int64), minlength=len(classes))
     order = [i for i in np.argsort(-counts, kind="stable") if counts[i]]
     return add_legend(result, [(classes[i], f"{classes[i].name}  {counts[i]}") for i in order])
+
+
+def brightened(image: np.ndarray) -> np.ndarray:
+    """Return an image (H, W, 3) uint8 with its values stretched if it is so dark that little can be seen."""
+    sample = image[:: max(1, image.shape[0] // 500), :: max(1, image.shape[1] // 500)]
+    white = float(np.percentile(sample, 99.5))
+    if not 0 < white < DARK:
+        return image
+    table = (np.arange(256) * (220 / white)).clip(0, 255).astype(np.uint8)
+    stretched: np.ndarray = table[image]
+    return stretched
 
 
 def is_background(index: int, info: ClassInfo) -> bool:

@@ -14,6 +14,7 @@ from PIL import Image
 from pointrend.core import Subdivision
 from pointrend.data import find_samples
 from pointrend.data.classes import ClassInfo, generate_colors
+from pointrend.errors import PointRendWarning
 from pointrend.evaluation import evaluate
 from pointrend.models import Detection, InstanceArchitecture, MaskArchitecture, PointArchitecture
 from pointrend.predict import SHOWN_SCORE, InstancePredictor, PredictOptions
@@ -191,3 +192,35 @@ def test_library_and_command_show_the_same_objects() -> None:
     model = make_model()
     assert model.predictor().test.detection.score_threshold == SHOWN_SCORE == 0.5
     assert model.scoring_predictor().test.detection.score_threshold == 0.0
+
+
+def test_a_limit_that_cuts_is_said_and_can_be_raised(model: Model) -> None:
+    with pytest.warns(PointRendWarning, match="more than 6 objects were found, and the best 6 kept"):
+        found = predict(model, picture(64, 64))
+    assert found.notes[0].startswith("more than 6 objects")
+    more = predict(model, picture(64, 64), max_detections=2000)
+    assert not any(note.startswith("more than") for note in more.notes)
+    predictor = predictor_of(model, max_detections=2000)
+    assert predictor.test.detection.max_proposals == 4000  # they do not limit it silently
+    assert predictor.test.detection.proposals_per_level == 4000
+
+
+def test_count_table_ids_and_json_agree(model: Model) -> None:
+    found = predict(model, picture(90, 120), max_detections=500)
+    numbers = np.unique(found.ids)
+    assert len(numbers[numbers > 0]) == len(found) == len(found.table())
+    summary = found.summary()
+    assert len(summary["instances"]) == len(found)  # type: ignore[arg-type]
+    assert sum(entry["count"] for entry in summary["classes"]) == len(found)  # type: ignore[attr-defined]
+
+
+def test_images_beyond_the_scale_are_predicted_in_tiles() -> None:
+    model = make_model(max_detections=50, scale=1.0, longest=96)
+    image = picture(80, 200)
+    found = predict(model, image)
+    assert any(note.startswith("predicted in 3 tiles, because the image is larger") for note in found.notes)
+    assert found.ids.shape == (80, 200)
+    compared = predictor_of(model).compare(image)
+    assert {tuple(result.scores) for result in compared.values()} == {tuple(compared["coarse"].scores)}
+    assert compared["coarse"].image.shape == (80, 200, 3)
+    assert not any("tiles" in note for note in predict(model, picture(80, 96)).notes)

@@ -131,19 +131,35 @@ def test_masks_that_are_none(change: dict[str, object], said: str) -> None:
         LazyMasks(**fields)  # type: ignore[arg-type]
 
 
-def test_ids_give_pixels_to_the_better_score() -> None:
-    found = result([[10, 10, 30, 30], [20, 10, 40, 30], [10, 10, 30, 30]], [0.9, 0.8, 0.7], [0, 1, 1])
+def test_ids_give_pixels_to_the_smaller_object_and_of_equal_ones_to_the_better() -> None:
+    found = result([[10, 10, 30, 30], [20, 10, 38, 28], [10, 10, 30, 30]], [0.9, 0.8, 0.7], [0, 1, 1])
     assert found.ids.dtype == np.uint16
-    assert np.array_equal(found.ids == 1, found.masks[0])
-    assert np.array_equal(found.ids == 2, found.masks[1] & ~found.masks[0])
+    assert np.array_equal(found.ids == 2, found.masks[1])
+    assert np.array_equal(found.ids == 1, found.masks[0] & ~found.masks[1])
     assert not (found.ids == 3).any()
     rows = found.table()
     assert [(r.id, r.class_name, r.area) for r in rows] == [
-        (1, "cat", found.masks.area(0)), (2, "dog", int((found.ids == 2).sum())), (3, "dog", 0),
+        (1, "cat", int((found.ids == 1).sum())), (2, "dog", found.masks.area(1)), (3, "dog", 0),
     ]  # fmt: skip
-    assert rows[0].centroid == pytest.approx((20, 20))
-    assert rows[1].centroid[0] > 30
+    assert rows[0].centroid[0] < 20
+    assert rows[1].centroid == pytest.approx((29, 19))
     assert rows[2].centroid == (20, 20)
+
+
+def test_visible_objects_are_those_with_an_id() -> None:
+    found = result(
+        [[5, 5, 35, 35], [10, 10, 20, 20], [10, 10, 20, 20], [50, 50, 50, 50], [40, 5, 55, 20]],
+        [0.9, 0.8, 0.7, 0.6, 0.55],
+        [0, 1, 0, 1, 0],
+    )
+    seen = found.visible()
+    assert seen.scores.tolist() == pytest.approx([0.9, 0.8, 0.55])  # a small one inside of a large one is kept
+    assert seen.notes == ("1 object is left out, because others cover all of it",)  # an empty mask is no object
+    assert np.unique(seen.ids).tolist() == [0, 1, 2, 3]
+    assert np.array_equal(seen.ids, seen[np.arange(3)].ids)  # those that were cached are right
+    assert len(seen.table()) == len(seen.summary()["instances"]) == len(seen)  # type: ignore[arg-type]
+    assert all(row.area for row in seen.table())
+    assert seen.visible() is seen
 
 
 def test_only_better_ones() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pointrend.data.classes import ClassInfo
-from pointrend.viz import draw_overlay, is_background, outline_width
+from pointrend.viz import brightened, draw_instances, draw_overlay, is_background, outline_width
 
 BACKGROUND = ClassInfo("background", (0, 0, 0))
 CAT = ClassInfo("cat", (250, 10, 20))
@@ -133,3 +133,17 @@ def test_a_legend_of_150_classes_fits() -> None:
 def test_wrong_arguments_are_refused(image: np.ndarray, alpha: float, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         draw_overlay(image, np.zeros((4, 4), np.uint8), (BACKGROUND, CAT), alpha=alpha)
+
+
+def test_dark_images_are_stretched_and_others_left_alone() -> None:
+    grey = np.tile(np.arange(40, dtype=np.uint8), (30, 1))[..., None].repeat(3, axis=2)
+    stretched = brightened(grey)
+    assert 215 <= stretched.max() <= 230
+    assert (np.diff(stretched[0, :, 0].astype(int)) > 0).all()
+    light = grey + 100
+    assert brightened(light) is light
+    assert not brightened(np.zeros((5, 5, 3), np.uint8)).any()
+    labels = np.zeros((30, 40), np.uint8)
+    assert np.asarray(draw_overlay(grey, labels, [ClassInfo("background", (0, 0, 0))]))[:30, :40].max() > 200
+    crops = [((0, 0, 5, 5), np.ones((5, 5), bool))]
+    assert np.asarray(draw_instances(grey, crops, [0], [ClassInfo("cell", (9, 9, 9))])).max() > 200

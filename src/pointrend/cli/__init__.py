@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pointrend.cli import calibrate, convert, evaluate, models, predict, train, verify
-from pointrend.cli.errors import INTERRUPTED, WRONG_USAGE, one_line_errors, report
+from pointrend.cli.errors import INTERRUPTED, WRONG_USAGE, one_line_errors, one_line_warnings, report
 
 app = typer.Typer(
     name="pointrend",
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit with 0 (done), 1 (failed on some inputs), 2 (wrong usage) or 130 (interrupted)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     command = typer.main.get_command(app)
-    with one_line_errors():
+    with one_line_errors(), one_line_warnings():
         try:
             code = command.main(given or ["--help"], prog_name="pointrend", standalone_mode=False)
         except _USAGE_ERROR as error:

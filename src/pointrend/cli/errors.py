@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+from pointrend.errors import PointRendWarning
 
 FAILED = 1
 """Exit code if an input failed."""
@@ -32,6 +36,23 @@ def one_line_errors(*, code: int = FAILED) -> Iterator[None]:
         raise SystemExit(code) from None
 
 
+@contextmanager
+def one_line_warnings() -> Iterator[None]:
+    """Print each `PointRendWarning` within the block as one line on stderr."""
+    with warnings.catch_warnings():
+        python_shows = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, PointRendWarning):
+                report(" ".join(str(message).split()), kind="warning")
+            else:
+                python_shows(message, category, *where, **more)
+
+        warnings.simplefilter("always", PointRendWarning)
+        warnings.showwarning = show
+        yield
+
+
 def describe(error: BaseException) -> str:
     """Describe an exception in one line, or in several if it lists many problems."""
     if getattr(error, "many_lines", False):
@@ -43,6 +64,6 @@ def describe(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def report(message: str) -> None:
-    """Print an error to stderr."""
-    print(f"pointrend: error: {message}", file=sys.stderr, flush=True)
+def report(message: str, *, kind: str = "error") -> None:
+    """Print an error or a warning to stderr."""
+    print(f"pointrend: {kind}: {message}", file=sys.stderr, flush=True)

@@ -54,6 +54,15 @@ def evaluate(
         ),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Score only the first so many images.")] = None,
+    max_detections: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Instances: the maximum number of detections that count in an image (COCO: of each class).  "
+            "[default: the model's; 100 for a .json file, as COCO has it]",
+        ),
+    ] = None,
     device: options.Device = "cpu",
     engine: options.Engine = "torch",
     precision: options.Precision = "float32",
@@ -64,6 +73,7 @@ def evaluate(
     from pointrend.data import find_samples
     from pointrend.evaluation import check_class_names, evaluate_results
     from pointrend.evaluation import evaluate as run
+    from pointrend.evaluation.results_file import DEFAULT_DETECTIONS
     from pointrend.predict import PredictOptions
 
     if model.endswith(".json"):
@@ -71,14 +81,19 @@ def evaluate(
             samples = find_samples(data, task="instance", layout=layout, split=split)
         with _checked(samples) as progress, one_line_errors():
             result = evaluate_results(
-                Path(model), samples, limit=limit, boundary_ratio=boundary_share, progress=progress
+                Path(model),
+                samples,
+                max_detections=max_detections or DEFAULT_DETECTIONS,
+                limit=limit,
+                boundary_ratio=boundary_share,
+                progress=progress,
             )
         _show(result, model, data, samples, as_json=as_json)
         return
     loaded = options.load_or_exit(model, device=device, engine=engine, precision=precision)
     spec = loaded.spec
     with one_line_errors(code=WRONG_USAGE):
-        changes = PredictOptions(size=size, points=points, steps=steps)
+        changes = PredictOptions(size=size, points=points, steps=steps, max_detections=max_detections)
         loaded.scoring_predictor(changes)  # reports invalid options before files are read
         layout = layout or fitting_layout(data, spec.layout)
         samples = find_samples(data, task=spec.task, layout=layout, split=split)

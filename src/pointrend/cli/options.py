@@ -31,6 +31,12 @@ Steps = Annotated[
     int | None,
     typer.Option(metavar="N", help="Number of rendering steps; each doubles the resolution.  [default: the model's]"),
 ]
+MaxDetections = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", help="Instance models: the maximum number of objects in a photo.  [default: the model's]"
+    ),
+]
 Device = Annotated[str, typer.Option(help="Device to compute on: cpu, cuda, cuda:1, mps.")]
 Engine = Annotated[
     str,

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pointrend.cli.errors import describe
 from pointrend.data.images import PHOTO_SUFFIXES
-from pointrend.results import is_ours
+from pointrend.errors import printable
+from pointrend.results.files import is_ours, photo_of
 
 Problem = tuple[str, str]
 """An argument and its error message."""
@@ -27,7 +28,7 @@ def find_photos(arguments: Iterable[str]) -> tuple[list[Path], list[Problem]]:
         try:
             for path in _expanded(argument):
                 photos.setdefault(path.resolve(), path)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, RuntimeError) as error:  # RuntimeError: a loop of links, until Python 3.13
             problems.append((argument, describe(error)))
     return list(photos.values()), problems
 
@@ -69,12 +70,21 @@ def output_stems(photos: Sequence[Path], suffixes: Sequence[str]) -> list[str]:
     return stems
 
 
-def check_targets(photo: Path, targets: Iterable[Path], inputs: set[Path]) -> None:
-    """Raise ValueError if a result of `photo` would replace one of the resolved `inputs` or a file of other origin."""
+def check_targets(photo: Path, targets: Iterable[Path], inputs: set[Path], *, overwrite: bool = False) -> None:
+    """Raise ValueError if a result of `photo` would replace one of the resolved `inputs`, a file of other origin, or,
+    unless `overwrite`, the result of another photo."""
     for target in targets:
         if target.resolve() in inputs:
             raise ValueError(f"{photo}: the result would replace the input {target}; choose another --out")
-        if target.exists() and not is_ours(target):
+        if not target.exists():
+            continue
+        if not is_ours(target):
             raise ValueError(
                 f"{photo}: the result would replace {target}, which pointrend did not write; choose another --out"
+            )
+        other = None if overwrite else photo_of(target)
+        if other is not None and other != str(photo) and Path(other).resolve() != photo.resolve():
+            raise ValueError(
+                f"{photo}: the result would replace {target}, which is of {printable(other)}; choose another --out, or "
+                "use --overwrite"
             )

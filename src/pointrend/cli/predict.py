@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -16,9 +16,11 @@ from pointrend.cli.errors import FAILED, WRONG_USAGE, describe, one_line_errors,
 from pointrend.overlap import overlapped
 
 if TYPE_CHECKING:
-    import numpy as np
     from rich.console import Console
 
+    from pointrend.data.images import Photo
+    from pointrend.data.intensity import Scaling
+    from pointrend.data.reading import Reading
     from pointrend.predict import Predictor
 
 EXPLAIN_SUFFIX = "_explain.png"
@@ -40,6 +42,27 @@ def predict(
         float | None,
         typer.Option(metavar="P", help="Instance models: keep objects scored above this, 0 to 1.  [default: 0.5]"),
     ] = None,
+    max_detections: options.MaxDetections = None,
+    page: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|all",
+            help="Page of a TIFF or frame of an animation, counted from 1; all: each of them, as PHOTO_p001, ...  "
+            "[default: the first]",
+        ),
+    ] = None,
+    channel: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Use one channel of a colour image as grey, counted from 1.")
+    ] = None,
+    range_: Annotated[
+        str | None,
+        typer.Option(
+            "--range",
+            metavar="auto|full|LO,HI",
+            help="How values become 0 to 255: by the image's own range, by the full range of their type, or from LO to "
+            "HI.  [default: the model's, for images of more than 8 bits]",
+        ),
+    ] = None,
     device: options.Device = "cpu",
     engine: options.Engine = "torch",
     precision: options.Precision = "float32",
@@ -57,6 +80,9 @@ def predict(
     ] = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="Semantic models: also save an image of how each result was rendered.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace results of other photos of the same name in --out.")
     ] = False,
     as_json: options.Json = False,
 ) -> None:
@@ -87,23 +113,37 @@ def predict(
 
         loaded = options.load_or_exit(model, device=device, engine=engine, precision=precision, progress=downloading)
         with one_line_errors(code=WRONG_USAGE):
+            from pointrend.data.reading import Reading
             from pointrend.predict import PredictOptions
 
             foreign, does = loaded.task.predictor.foreign, loaded.task.predictor.does
             for flag, name, given in (
                 ("--score", "score_threshold", score is not None),
+                ("--max-detections", "max_detections", max_detections is not None),
                 ("--adaptive", "adaptive", adaptive),
             ):
                 if given and name in foreign:
                     raise ValueError(f"{flag} is for {foreign[name]} models, {loaded.spec.name} {does}")
             changes = PredictOptions(
-                size=size, points=points, steps=steps, score_threshold=score, adaptive=adaptive, reference=reference
+                size=size,
+                points=points,
+                steps=steps,
+                score_threshold=score,
+                max_detections=max_detections,
+                adaptive=adaptive,
+                reference=reference,
+            )
+            reading = Reading(
+                None if page in (None, "all") else _number(page, "--page", "a number or all"),
+                channel,
+                loaded.spec.input.intensity if range_ is None else scaling_of(range_),
             )
             predictor = loaded.predictor(changes)
             if explain and not loaded.task.explains:
                 raise ValueError(f"--explain works with semantic models only; {loaded.spec.name} {does}")
             out.mkdir(parents=True, exist_ok=True)
-    records = _predict_all(predictor, photos, out, explain=explain, console=console)
+    batch = _Batch(predictor, out, reading, every_page=page == "all", explain=explain, overwrite=overwrite)
+    records = batch.run(photos, console)
     if as_json:
         # In ASCII, so that neither the terminal's encoding nor a file's name can make it fail.
         print(json.dumps([record.to_dict() for record in records], indent=2))
@@ -129,61 +169,112 @@ class Record:
         return {"photo": self.photo, "files": [str(file) for file in self.files], **(self.summary or {})}
 
 
-def _predict_all(
-    predictor: Predictor[Any, Any, Any, Any], arguments: list[str], out: Path, *, explain: bool, console: Console
-) -> list[Record]:
-    from pointrend.cli.photos import check_targets, find_photos, output_stems
-    from pointrend.data.images import read_image
-    from pointrend.progress import counting
+def scaling_of(text: str) -> Scaling:
+    """Return the scaling that --range names; raise ValueError if it names none."""
+    if text in ("auto", "full"):
+        return cast("Scaling", text)
+    parts = text.replace(",", " ").split()
+    if len(parts) != 2:
+        raise ValueError(f"--range must be auto, full or LO,HI, got {text!r}")
+    low, high = (_number(part, "--range", "auto, full or LO,HI") for part in parts)
+    return float(low), float(high)
 
-    photos, problems = find_photos(arguments)
-    records = [Record(argument, error=message) for argument, message in problems]
-    for _, message in problems:
-        report(message)
-    result_suffixes = predictor.result_type.suffixes
-    stems = output_stems(photos, (*result_suffixes, EXPLAIN_SUFFIX))
-    inputs = {photo.resolve() for photo in photos}
-    suffixes = (*result_suffixes, EXPLAIN_SUFFIX) if explain else result_suffixes
 
-    def read(job: tuple[Path, str]) -> np.ndarray:
-        photo, stem = job
-        check_targets(photo, [out / f"{stem}{suffix}" for suffix in suffixes], inputs)
-        return read_image(photo)
+def _number(text: Any, option: str, expected: str) -> Any:
+    """Return the number in an option's text: an int for --page."""
+    try:
+        return int(text) if option == "--page" else float(text)
+    except ValueError:
+        raise ValueError(f"{option} must be {expected}, got {text!r}") from None
 
-    def compute(job: tuple[Path, str], pixels: np.ndarray) -> Callable[[], Record]:
-        photo, stem = job
-        if explain:
-            record = _explained(predictor, photo, pixels, out, stem)
+
+@dataclass(frozen=True)
+class _Job:
+    photo: Path
+    stem: str
+    reading: Reading
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """The photos of one call of the command."""
+
+    predictor: Predictor[Any, Any, Any, Any]
+    out: Path
+    reading: Reading
+    every_page: bool
+    explain: bool
+    overwrite: bool
+
+    def run(self, arguments: list[str], console: Console) -> list[Record]:
+        """Predict and save the results of all photos; failures are reported, and recorded."""
+        from pointrend.cli.photos import find_photos, output_stems
+        from pointrend.progress import counting
+
+        photos, problems = find_photos(arguments)
+        records = [Record(argument, error=message) for argument, message in problems]
+        for _, message in problems:
+            report(message)
+        stems = output_stems(photos, (*self.predictor.result_type.suffixes, EXPLAIN_SUFFIX))
+        jobs = [job for photo, stem in zip(photos, stems, strict=True) for job in self._jobs(photo, stem)]
+        inputs = {photo.resolve() for photo in photos}
+        with counting("{}", console=console) as progress:
+            outcomes = overlapped(jobs, lambda job: self._read(job, inputs), self._compute)
+            for done, (job, outcome) in enumerate(outcomes, start=1):
+                if isinstance(outcome, Exception):
+                    message = describe(outcome)
+                    message = message if str(job.photo) in message else f"{job.photo}: {message}"
+                    report(message)
+                    outcome = Record(str(job.photo), error=message)
+                for note in (outcome.summary or {}).get("notes", ()):
+                    report(f"{job.photo}: {note}", kind="note")
+                records.append(outcome)
+                if len(jobs) > 1:
+                    progress("predicting", done, len(jobs))
+        return records
+
+    def _jobs(self, photo: Path, stem: str) -> list[_Job]:
+        """Return a job for the photo, or for each of its pages."""
+        from pointrend.data.images import ImageError, pages_of
+
+        if not self.every_page:
+            return [_Job(photo, stem, self.reading)]
+        try:
+            pages = range(1, pages_of(photo) + 1)
+        except ImageError:  # reading it reports the error
+            return [_Job(photo, stem, self.reading)]
+        return [_Job(photo, f"{stem}_p{page:03d}", replace(self.reading, page=page)) for page in pages]
+
+    def _read(self, job: _Job, inputs: set[Path]) -> Photo:
+        from pointrend.cli.photos import check_targets
+        from pointrend.data.images import read_photo
+
+        suffixes = (*self.predictor.result_type.suffixes, *((EXPLAIN_SUFFIX,) if self.explain else ()))
+        targets = [self.out / f"{job.stem}{suffix}" for suffix in suffixes]
+        check_targets(job.photo, targets, inputs, overwrite=self.overwrite)
+        return read_photo(job.photo, job.reading)
+
+    def _compute(self, job: _Job, photo: Photo) -> Callable[[], Record]:
+        if self.explain:
+            record = _explained(self.predictor, job.photo, photo, self.out, job.stem)
             return lambda: record
-        result = predictor.predict(pixels, photo)
-        return lambda: Record(str(photo), files=tuple(result.save(out, stem=stem)), summary=result.summary())
-
-    with counting("{}", console=console) as progress:
-        jobs = list(zip(photos, stems, strict=True))
-        for done, ((photo, _), outcome) in enumerate(overlapped(jobs, read, compute), start=1):
-            if isinstance(outcome, Exception):
-                message = describe(outcome)
-                message = message if str(photo) in message else f"{photo}: {message}"
-                report(message)
-                outcome = Record(str(photo), error=message)
-            records.append(outcome)
-            if len(photos) > 1:
-                progress("predicting", done, len(photos))
-    return records
+        result = self.predictor.predict(photo.pixels, job.photo).noted(photo.notes)
+        return lambda: Record(
+            str(job.photo), files=tuple(result.save(self.out, stem=job.stem)), summary=result.summary()
+        )
 
 
-def _explained(
-    predictor: Predictor[Any, Any, Any, Any], photo: Path, pixels: np.ndarray, out: Path, stem: str
-) -> Record:
+def _explained(predictor: Predictor[Any, Any, Any, Any], path: Path, photo: Photo, out: Path, stem: str) -> Record:
     from pointrend.explain import predict_and_keep, save_explanation
     from pointrend.predict import SemanticPredictor
 
     assert isinstance(predictor, SemanticPredictor)
-    result, rendering = predict_and_keep(predictor, pixels, photo)
+    found, rendering = predict_and_keep(predictor, photo.pixels, path)
+    result = found.noted(photo.notes)
     files = result.save(out, stem=stem)
-    path = out / f"{stem}{EXPLAIN_SUFFIX}"
-    save_explanation(predictor, result.image, path, rendering=rendering)
-    return Record(str(photo), files=(*files, path), summary=result.summary())
+    explanation = out / f"{stem}{EXPLAIN_SUFFIX}"
+    save_explanation(predictor, result.image, explanation, rendering=rendering)
+    return Record(str(path), files=(*files, explanation), summary=result.summary())
 
 
 def _print_summary(records: list[Record], out: Path) -> None:

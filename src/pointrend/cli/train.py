@@ -34,6 +34,13 @@ def train(
         ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from OUT's last checkpoint.")] = False,
+    skip_bad: Annotated[
+        bool,
+        typer.Option("--skip-bad", help="Leave out images and objects that cannot be used, and count them."),
+    ] = False,
+    allow_empty_classes: Annotated[
+        bool, typer.Option("--allow-empty-classes", help="Train although a class occurs in no image.")
+    ] = False,
 ) -> None:
     """Train a model from a recipe.
 
@@ -43,6 +50,7 @@ def train(
     require_training_extra()
     from rich.console import Console
 
+    from pointrend.cli.tables import contents_table
     from pointrend.progress import counting
     from pointrend.training.loop import train_prepared
     from pointrend.training.memory import keep_freed_memory
@@ -52,12 +60,15 @@ def train(
     first = os.environ.get("LOCAL_RANK", "0") == "0"  # training on several devices starts this command again
     console = Console(stderr=True, quiet=not first)
     with one_line_errors(code=WRONG_USAGE):
-        settings = load_recipe(recipe, set_ or ())
+        flags = {"data.skip_bad": skip_bad, "data.allow_empty_classes": allow_empty_classes}
+        settings = load_recipe(recipe, [*(set_ or ()), *(f"{key}=true" for key, given in flags.items() if given)])
         if first:
             check_output(out, resume=resume)
     with counting("checking {}", console=console) as progress:
         training = prepare(settings, data, progress=progress)
     assert training.val_samples is not None
+    names = (settings.data.train, settings.data.val)
+    console.print(contents_table(dict(zip(names, training.contents, strict=True))), highlight=False)
     console.print(
         f"{len(training.train_samples.samples)} images to train on, "
         f"{len(training.val_samples.samples)} to evaluate, {len(training.spec.classes)} classes; "

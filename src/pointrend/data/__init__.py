@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pointrend.data.batches import InstanceBatch, InstanceTargets, SemanticBatch, instance_batch, semantic_batch
+from pointrend.data.census import Census, ensure_learnable
 from pointrend.data.checks import check_dataset, ensure_sound
 from pointrend.data.classes import IGNORE, ClassInfo
 from pointrend.data.dataset import SegmentationDataset
@@ -17,6 +18,7 @@ from pointrend.data.transforms import train_transform
 __all__ = [
     "IGNORE",
     "LAYOUTS",
+    "Census",
     "ClassInfo",
     "DatasetError",
     "ImageError",
@@ -33,6 +35,7 @@ __all__ = [
     "SemanticAugment",
     "SemanticBatch",
     "check_dataset",
+    "ensure_learnable",
     "ensure_sound",
     "find_samples",
     "instance_batch",

@@ -1,23 +1,25 @@
-"""Annotations of one image: label image, id image, COCO or LVIS. All implement `pointrend.data.samples.Annotations`.
+"""Annotations of one image that are images: labels, or ids of objects. `coco_annotations` has COCO's and LVIS's.
 
-Shapes: R instances, K layers, H W pixels.
+Shapes: R instances, H W pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torchvision import tv_tensors
 
 from pointrend.data.images import ImageError, read_ids, read_labels
+from pointrend.data.instance_masks import in_parts, measured, one_layer
 from pointrend.data.problems import ANNOTATION, SIZE, UNREADABLE, VALUE, DatasetError, Problem
-from pointrend.data.samples import Annotations, InstanceMasks, InstanceTruth
-from pointrend.data.segmentations import mask_to_rle, to_mask
+from pointrend.data.samples import Annotations, Inspection, InstanceMasks, InstanceTruth
+
+ONLY_0_AND_255 = "label values 0 and 255"
+ONLY_ID_255 = "one id, 255"
+ONE_ID_IN_PARTS = "one id, in several parts"
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,21 +53,27 @@ class LabelImage(Annotations):
         labels: np.ndarray = self.values.lookup[raw]
         return labels
 
-    def problems(self, image: Path, size: tuple[int, int] | None, *, whole: bool) -> list[Problem]:
-        """List the problems of the file, which is always decoded."""
+    def inspect(self, image: Path, size: tuple[int, int] | None, *, whole: bool) -> Inspection:
+        """Decode the file, look for problems, and count the pixels of each train id."""
         try:
             raw = read_labels(self.path)
         except ImageError as error:
-            return [Problem.of(UNREADABLE, self.path, error)]
+            return Inspection((Problem.of(UNREADABLE, self.path, error),))
         problems = []
         if size is not None and size != raw.shape:
             detail = f"labels are {raw.shape[1]} x {raw.shape[0]}, the image {image.name} is {size[1]} x {size[0]}"
             problems.append(Problem(SIZE, self.path, detail))
-        occurs = np.bincount(raw.ravel(), minlength=256) > 0
+        pixels = np.bincount(raw.ravel(), minlength=256)
+        occurs = pixels > 0
         if wrong := np.flatnonzero(occurs & ~self.values.valid).tolist():
-            shown = ", ".join(map(str, wrong[:5])) + (", ..." if len(wrong) > 5 else "")
-            problems.append(Problem(VALUE, self.path, f"value {shown}; allowed are {_ranges(self.values.valid)}"))
-        return problems
+            listed = ", ".join(map(str, wrong[:5])) + (", ..." if len(wrong) > 5 else "")
+            problems.append(Problem(VALUE, self.path, f"value {listed}; allowed are {_ranges(self.values.valid)}"))
+        return Inspection(
+            problems=tuple(problems),
+            usable=None if problems else self,
+            counts=np.bincount(self.values.lookup, weights=pixels, minlength=256),
+            marks=() if occurs[1:255].any() else (ONLY_0_AND_255,),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,15 +88,28 @@ class IdImage(Annotations):
 
     def truth(self, size: tuple[int, int]) -> InstanceTruth:
         """Read the instances; boxes are the extents of the masks."""
-        return _measured(self.read(size))
+        return measured(self.read(size))
 
-    def problems(self, image: Path, size: tuple[int, int] | None, *, whole: bool) -> list[Problem]:
-        """Read the file if `whole`, and report why that fails."""
-        return _reading_problems(self, image, size) if whole else []
+    def inspect(self, image: Path, size: tuple[int, int] | None, *, whole: bool) -> Inspection:
+        """Read the file if `whole`, look for problems, and count the objects."""
+        if size is None or not whole:
+            return Inspection(usable=self, read=False)
+        try:
+            masks = self.read(size)
+        except ValueError as error:
+            return Inspection((Problem(ANNOTATION, image, str(error)),))
+        counts = np.bincount(masks.classes[~masks.crowd].numpy(), minlength=1)
+        return Inspection(usable=self, counts=counts, marks=self._marks(masks))
+
+    def _marks(self, masks: InstanceMasks) -> tuple[str, ...]:
+        if len(masks.instance_ids) != 1:
+            return ()
+        marks = (ONE_ID_IN_PARTS,) if in_parts(masks.mask(0)) else ()
+        return (*marks, ONLY_ID_255) if int(masks.instance_ids[0]) == 255 else marks
 
     def _instances(self, ids: np.ndarray) -> InstanceMasks:
         numbers = np.unique(ids[ids > 0]).tolist()
-        return _one_layer(ids, numbers, [0] * len(numbers), [False] * len(numbers))
+        return one_layer(ids, numbers, [0] * len(numbers), [False] * len(numbers))
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,159 +122,22 @@ class CityscapesIds(IdImage):
     def truth(self, size: tuple[int, int]) -> InstanceTruth:
         """Read the instances and the unchanged ids; boxes are the extents of the masks."""
         instances = self.read(size)
-        return replace(_measured(instances), instance_ids=instances.ids[0].numpy())
+        return replace(measured(instances), instance_ids=instances.ids[0].numpy())
+
+    def _marks(self, masks: InstanceMasks) -> tuple[str, ...]:
+        return ()  # its ids name classes, and a group of objects is one id
 
     def _instances(self, ids: np.ndarray) -> InstanceMasks:
         labels = {value: value // 1000 if value >= 1000 else value for value in np.unique(ids).tolist()}
         values = [value for value, label in labels.items() if label in self.things]
         classes = [self.things.index(labels[value]) for value in values]
-        return _one_layer(ids, values, classes, crowd=[value < 1000 for value in values])
-
-
-@dataclass(frozen=True, eq=False)
-class CocoAnnotations:
-    """The annotations of one image in a COCO or LVIS file."""
-
-    source: Path
-    """The annotation file, for messages."""
-    size: tuple[int, int]
-    """(H, W) of the image, as the file states it."""
-    annotations: tuple[Mapping[str, Any], ...]
-    """The image's entries of the file, unchanged."""
-    classes: tuple[int, ...]
-    """The class index of each annotation."""
-    negative: tuple[int, ...] = ()
-    """LVIS: classes that were looked for in the image and not found."""
-    not_exhaustive: tuple[int, ...] = ()
-    """LVIS: classes of which the image may show more objects than are annotated."""
-
-    @property
-    def crowd(self) -> tuple[bool, ...]:
-        """Whether each annotation marks a region of many objects."""
-        return tuple(bool(annotation.get("iscrowd", 0)) for annotation in self.annotations)
-
-    def masks(self, size: tuple[int, int]) -> list[np.ndarray]:
-        """Decode the mask (H, W) bool of each annotation. Raises as `read` does."""
-        if size != self.size:
-            raise DatasetError(f"{self.source}: the file states image size {self.size}, the image is {size} (H, W)")
-        masks = []
-        for annotation in self.annotations:
-            try:
-                masks.append(to_mask(annotation["segmentation"], size))
-            except (ValueError, KeyError) as error:
-                reason = "no segmentation" if isinstance(error, KeyError) else str(error)
-                raise DatasetError(f"{self.source}: annotation {annotation.get('id')}: {reason}") from error
-        return masks
-
-    def read(self, size: tuple[int, int]) -> InstanceMasks:
-        """Decode the instances; masks without pixels are dropped."""
-        return pack(self.masks(size), self.classes, self.crowd, size)
-
-    def truth(self, size: tuple[int, int]) -> InstanceTruth:
-        """Decode the instances; boxes and areas are those stated in the file."""
-        pairs = list(zip(self.annotations, self.masks(size), strict=True))
-        return InstanceTruth(
-            boxes=np.array([stated_box(entry, mask) for entry, mask in pairs], np.float64).reshape(-1, 4),
-            classes=np.array(self.classes, np.int64),
-            masks=[mask_to_rle(mask) for _, mask in pairs],
-            crowd=np.array(self.crowd, bool),
-            areas=np.array([float(entry.get("area", mask.sum())) for entry, mask in pairs], np.float64),
-            absent=self.negative,
-            incomplete=self.not_exhaustive,
-        )
-
-    def problems(self, image: Path, size: tuple[int, int] | None, *, whole: bool) -> list[Problem]:
-        """Compare the image's size to the file's, and decode the masks if `whole`."""
-        if size is not None and size != self.size:
-            detail = f"is {size[1]} x {size[0]}, {self.source.name} states {self.size[1]} x {self.size[0]}"
-            return [Problem(SIZE, image, detail)]
-        return _reading_problems(self, image, size) if whole else []
-
-
-def pack(
-    masks: Sequence[np.ndarray], classes: Sequence[int], crowd: Sequence[bool], size: tuple[int, int]
-) -> InstanceMasks:
-    """Pack masks (H, W) bool into as few layers as first fit needs, so that masks of a layer do not overlap.
-
-    Masks without pixels are dropped.
-    """
-    layers: list[np.ndarray] = []
-    layer_of: dict[int, int] = {}
-    for index, mask in enumerate(masks):
-        if not mask.any():
-            continue
-        free = next((k for k, layer in enumerate(layers) if not layer[mask].any()), len(layers))
-        if free == len(layers):
-            layers.append(np.zeros(size, np.int32))
-        layers[free][mask] = index + 1
-        layer_of[index] = free
-    return _instance_masks(
-        np.stack(layers) if layers else np.zeros((0, *size), np.int32),
-        [index + 1 for index in layer_of],
-        list(layer_of.values()),
-        [classes[index] for index in layer_of],
-        [crowd[index] for index in layer_of],
-    )
-
-
-def extent(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """Return the box (xyxy) around the pixels of a mask (H, W) bool; zeros if it has no pixels."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return 0, 0, 0, 0
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-
-
-def stated_box(entry: Mapping[str, Any], mask: np.ndarray) -> tuple[float, ...]:
-    """Return the box (xyxy) of a COCO annotation or result: its `bbox`, or else the extent of its mask."""
-    if "bbox" not in entry:
-        return extent(mask)
-    left, top, width, height = (float(value) for value in entry["bbox"])
-    return left, top, left + width, top + height
+        return one_layer(ids, values, classes, crowd=[value < 1000 for value in values])
 
 
 def _of_size(values: np.ndarray, size: tuple[int, int], path: Path) -> np.ndarray:
     if values.shape != size:
         raise DatasetError(f"{path}: labels are {values.shape}, the image is {size} (H, W)")
     return values
-
-
-def _one_layer(ids: np.ndarray, numbers: list[int], classes: list[int], crowd: list[bool]) -> InstanceMasks:
-    return _instance_masks(ids[None], numbers, [0] * len(numbers), classes, crowd)
-
-
-def _instance_masks(
-    ids: np.ndarray, numbers: list[int], layers: list[int], classes: list[int], crowd: list[bool]
-) -> InstanceMasks:
-    return InstanceMasks(
-        ids=tv_tensors.Mask(torch.from_numpy(ids)),
-        instance_ids=torch.tensor(numbers, dtype=torch.int32),
-        layers=torch.tensor(layers, dtype=torch.int64),
-        classes=torch.tensor(classes, dtype=torch.int64),
-        crowd=torch.tensor(crowd, dtype=torch.bool),
-    )
-
-
-def _measured(instances: InstanceMasks) -> InstanceTruth:
-    masks = [instances.mask(index) for index in range(len(instances.instance_ids))]
-    return InstanceTruth(
-        boxes=np.array([extent(mask) for mask in masks], np.float32).reshape(-1, 4),
-        classes=instances.classes.numpy(),
-        masks=[mask_to_rle(mask) for mask in masks],
-        crowd=instances.crowd.numpy(),
-    )
-
-
-def _reading_problems(
-    annotations: IdImage | CocoAnnotations, image: Path, size: tuple[int, int] | None
-) -> list[Problem]:
-    if size is None:
-        return []
-    try:
-        annotations.read(size)
-    except ValueError as error:
-        return [Problem(ANNOTATION, image, str(error))]
-    return []
 
 
 def _ranges(valid: np.ndarray) -> str:

@@ -5,63 +5,108 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
+from pointrend.data.census import Census
 from pointrend.data.images import ImageError, image_size, probe_image
 from pointrend.data.problems import KINDS, NO_IMAGE, NO_LABEL, UNREADABLE, DatasetError, Problem
-from pointrend.data.samples import Sample, SampleSet
+from pointrend.data.reading import Reading
+from pointrend.data.samples import Inspection, Sample, SampleSet
 
 READ_WHOLE = 2000
 """Number of images whose annotations are decoded in larger instance data sets; they are evenly spaced."""
 
 
-def check_dataset(samples: SampleSet, *, progress: Callable[[int, int], None] | None = None) -> list[Problem]:
-    """Read the files of a split and return their problems, sorted by kind and file.
+@dataclass(frozen=True)
+class Checked:
+    """What a check found."""
+
+    samples: SampleSet
+    """The split without images and objects that have problems."""
+    census: Census
+    """The contents of `samples`."""
+    problems: tuple[Problem, ...]
+    """Sorted by kind and file."""
+
+
+def check_dataset(
+    samples: SampleSet,
+    *,
+    whole: bool = False,
+    reading: Reading = Reading(),
+    progress: Callable[[int, int], None] | None = None,
+) -> Checked:
+    """Read the files of a split, look for problems and count classes.
 
     Semantic data sets: all label images are decoded and all images read to their end (see `probe_image`). Instance
-    data sets: all image headers are read and the annotations of at least `READ_WHOLE` images decoded.
+    data sets: all image headers are read, and the annotations of at least `READ_WHOLE` images decoded, or of all with
+    `whole`.
 
-    `progress` is called with the number of samples done and their total.
+    `reading` says how images of more than 8 bits are scaled; `progress` is called with the number of samples done and
+    their total.
     """
     problems = [Problem(NO_LABEL, path, "has no labels of the same name") for path in samples.unmatched_images]
     problems += [Problem(NO_IMAGE, path, "has no image of the same name") for path in samples.unmatched_labels]
     total = len(samples.samples)
     semantic = samples.task == "semantic"
-    step = 1 if semantic else max(1, total // READ_WHOLE)
+    step = 1 if semantic or whole else max(1, total // READ_WHOLE)
 
-    def check(job: tuple[int, Sample]) -> list[Problem]:
+    def check(job: tuple[int, Sample]) -> Inspection:
         index, sample = job
         unreadable, size = [], None
         try:
-            size = (probe_image if semantic else image_size)(sample.image)
+            size = probe_image(sample.image, reading) if semantic else image_size(sample.image)
         except ImageError as error:
             unreadable.append(Problem.of(UNREADABLE, sample.image, error))
-        return unreadable + sample.annotations.problems(sample.image, size, whole=index % step == 0)
+        found = sample.annotations.inspect(sample.image, size, whole=index % step == 0)
+        return replace(found, problems=(*unreadable, *found.problems), usable=None if unreadable else found.usable)
 
+    census, kept = Census(samples), []
     # Pillow decodes without holding the interpreter's lock, so threads do share the work.
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        for done, found in enumerate(pool.map(check, enumerate(samples.samples)), start=1):
-            problems += found
+        for done, (sample, found) in enumerate(
+            zip(samples.samples, pool.map(check, enumerate(samples.samples)), strict=True), start=1
+        ):
+            problems += found.problems
+            if found.usable is not None:
+                census.add(found)
+                kept.append(replace(sample, annotations=found.usable))
             if progress is not None:
                 progress(done, total)
-    return sorted(problems, key=lambda problem: (KINDS.index(problem.kind), problem.path))
+    return Checked(
+        samples=replace(samples, samples=tuple(kept), unmatched_images=(), unmatched_labels=()),
+        census=census,
+        problems=tuple(sorted(problems, key=lambda problem: (KINDS.index(problem.kind), problem.path))),
+    )
 
 
 def ensure_sound(
-    samples: SampleSet, *, limit: int = 5, progress: Callable[[int, int], None] | None = None
-) -> list[Problem]:
-    """Check a split and return its harmless problems: labels without an image.
+    samples: SampleSet,
+    *,
+    skip_bad: bool = False,
+    reading: Reading = Reading(),
+    limit: int = 5,
+    progress: Callable[[int, int], None] | None = None,
+) -> Checked:
+    """Check a split.
+
+    Args:
+        samples: the split.
+        skip_bad: leave images and objects with problems out instead of raising.
+        reading: how images of more than 8 bits are scaled.
+        limit: maximum number of files that a message lists for each kind of problem.
+        progress: see `check_dataset`.
 
     Raises:
-        DatasetError: a file cannot be used; at most `limit` files of each kind are listed.
+        DatasetError: a file cannot be used, or with `skip_bad` none can. Labels without an image are harmless.
     """
-    problems = check_dataset(samples, progress=progress)
-    harmless = [problem for problem in problems if problem.kind == NO_IMAGE]
-    if len(harmless) < len(problems):
-        raise DatasetError(describe(problems, limit=limit))
-    return harmless
+    checked = check_dataset(samples, whole=skip_bad, reading=reading, progress=progress)
+    if any(problem.kind != NO_IMAGE for problem in checked.problems) and not (skip_bad and checked.samples.samples):
+        raise DatasetError(describe(checked.problems, limit=limit))
+    return checked
 
 
-def describe(problems: list[Problem], *, limit: int = 5) -> str:
+def describe(problems: tuple[Problem, ...], *, limit: int = 5) -> str:
     """Describe problems: a line for each kind, then at most `limit` files and the number of further ones."""
     lines = []
     for kind in KINDS:

@@ -10,7 +10,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from pointrend.data.json_files import read_json
 from pointrend.data.problems import DatasetError
+from pointrend.errors import shown
 
 IGNORE = 255
 """The label value of pixels without a class: they are neither trained on nor scored."""
@@ -19,6 +21,7 @@ Color = tuple[int, int, int]
 
 CLASSES_FILE = "classes.json"
 EXAMPLE = '["background", "cat", {"name": "dog", "color": [255, 0, 0]}, {"name": "unsure", "ignore": true}]'
+_KEYS = ("name", "color", "ignore", "value")
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,19 @@ class ClassInfo:
     ignore: bool = False
 
 
-def read_classes(folder: Path) -> tuple[ClassInfo, ...] | None:
+@dataclass(frozen=True)
+class ClassList:
+    """The classes of a data set, and the values that they have in label images."""
+
+    classes: tuple[ClassInfo, ...]
+    values: tuple[int, ...]
+
+
+def read_classes(folder: Path) -> ClassList | None:
     """Read `classes.json` in `folder` or its parent; return None if neither has one.
 
-    The file is a list in the order of the label values: names, or objects with name and optional color and ignore.
-    Missing colours are generated.
+    The file is a list of names, or of objects with name and optional color, ignore and value. A class's value in label
+    images is its index in the list unless it states another. Missing colours are generated.
 
     Raises:
         DatasetError: the file is not such a list.
@@ -46,25 +57,25 @@ def read_classes(folder: Path) -> tuple[ClassInfo, ...] | None:
     return None
 
 
-def _parse_file(path: Path) -> tuple[ClassInfo, ...]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DatasetError(f"{path}: cannot be read as JSON ({error})") from error
+def _parse_file(path: Path) -> ClassList:
+    content = read_json(path)
     if not isinstance(content, list) or not content:
         raise DatasetError(f"{path}: expected a list of classes such as {EXAMPLE}, got {type(content).__name__}")
     if len(content) > IGNORE:
         raise DatasetError(f"{path}: at most {IGNORE} classes fit (value {IGNORE} means ignore), got {len(content)}")
     try:
         classes = _parse(content)
+        values = tuple(_value(entry, index) for index, entry in enumerate(content))
     except DatasetError as error:
         raise DatasetError(f"{path}: {error}") from error
     names = [info.name for info in classes]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise DatasetError(f"{path}: class names must differ, {twice[0]!r} occurs more than once")
+        raise DatasetError(f"{path}: class names must differ, {shown(twice[0])} occurs more than once")
+    if same := [value for value in values if values.count(value) > 1]:
+        raise DatasetError(f"{path}: the values of classes must differ, {same[0]} occurs more than once")
     if all(info.ignore for info in classes):
         raise DatasetError(f"{path}: every class is ignored; at least one must count")
-    return classes
+    return ClassList(classes, values)
 
 
 def _parse(content: list[Any]) -> tuple[ClassInfo, ...]:
@@ -81,13 +92,15 @@ def _parse_entry(entry: Any) -> tuple[str, Color | None, bool]:
     if isinstance(entry, str):
         entry = {"name": entry}
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not entry["name"].strip():
-        raise DatasetError(f"expected a name or an object with a name, got {json.dumps(entry)}")
+        raise DatasetError(f"expected a name or an object with a name, got {shown(entry)}")
     name = entry["name"]
-    if unknown := sorted(set(entry) - {"name", "color", "ignore"}):
-        raise DatasetError(f"class {name!r}: unknown key {unknown[0]!r}; expected name, color or ignore")
+    if not name.isprintable() or len(name) > 200:
+        raise DatasetError(f"a class's name must be at most 200 printable characters, got {shown(name)}")
+    if unknown := sorted(set(entry) - set(_KEYS)):
+        raise DatasetError(f"class {name!r}: unknown key {shown(unknown[0])}; expected {', '.join(_KEYS)}")
     ignore = entry.get("ignore", False)
     if not isinstance(ignore, bool):
-        raise DatasetError(f"class {name!r}: ignore must be true or false, got {json.dumps(ignore)}")
+        raise DatasetError(f"class {name!r}: ignore must be true or false, got {shown(ignore)}")
     color = entry.get("color")
     if color is None:
         return name, None, ignore
@@ -96,8 +109,15 @@ def _parse_entry(entry: Any) -> tuple[str, Color | None, bool]:
         or len(color) != 3
         or not all(type(value) is int and 0 <= value <= 255 for value in color)
     ):
-        raise DatasetError(f"class {name!r}: color must be three integers in 0..255, got {json.dumps(color)}")
+        raise DatasetError(f"class {name!r}: color must be three integers in 0..255, got {shown(color)}")
     return name, (color[0], color[1], color[2]), ignore
+
+
+def _value(entry: Any, index: int) -> int:
+    value = entry.get("value", index) if isinstance(entry, dict) else index
+    if type(value) is not int or not 0 <= value <= 255:
+        raise DatasetError(f"class {entry['name']!r}: value must be an integer in 0..255, got {shown(value)}")
+    return value
 
 
 def class_colors(names: Sequence[str]) -> tuple[Color, ...]:

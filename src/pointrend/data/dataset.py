@@ -10,7 +10,8 @@ import torch
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
-from pointrend.data.images import read_image
+from pointrend.data.images import read_photo
+from pointrend.data.reading import Reading
 from pointrend.data.samples import SampleSet
 
 Transform = Callable[[tv_tensors.Image, Any], tuple[Any, Any]]
@@ -24,9 +25,10 @@ class SegmentationDataset(Dataset[tuple[Any, Any]]):
     image (3, H, W) uint8 and what its annotations' `read` returns.
     """
 
-    def __init__(self, samples: SampleSet, transform: Transform | None = None) -> None:
+    def __init__(self, samples: SampleSet, transform: Transform | None = None, *, reading: Reading = Reading()) -> None:
         self.samples = samples
         self.transform = transform
+        self.reading = reading
 
     def __len__(self) -> int:
         return len(self.samples.samples)
@@ -43,7 +45,7 @@ class SegmentationDataset(Dataset[tuple[Any, Any]]):
     def load(self, index: int) -> tuple[tv_tensors.Image, Any]:
         """Read the image (3, H, W) uint8 and its train ids or instances, untransformed."""
         sample = self.samples.samples[index]
-        pixels = read_image(sample.image)
+        pixels = read_photo(sample.image, self.reading).pixels
         # A copy, because the array is read-only and a transform may write into it.
         image = torch.tensor(pixels).permute(2, 0, 1)
         return tv_tensors.Image(image), sample.annotations.read((pixels.shape[0], pixels.shape[1]))

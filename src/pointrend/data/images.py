@@ -2,29 +2,48 @@
 
 from __future__ import annotations
 
-import struct
+import re
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pointrend.errors import PointRendError
+from pointrend.data.intensity import GreyRangeError, to_bytes
+from pointrend.data.reading import Reading
+from pointrend.data.tiff import is_deep_color, read_deep, stored_size, white_is_zero
+from pointrend.errors import PointRendError, printable, warn
 
 MAX_PIXELS = 300_000_000
 """Larger images are refused after reading their header. This replaces Pillow's limits; see `pixel_limit`."""
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 """Suffixes of the images and label images of data sets."""
-PHOTO_SUFFIXES = IMAGE_SUFFIXES | {".avif", ".gif", ".jfif", ".jp2", ".jpe", ".mpo", ".pgm", ".ppm", ".tga"}
+PHOTO_SUFFIXES = IMAGE_SUFFIXES | {
+    ".avif",
+    ".gif",
+    ".heic",
+    ".heif",
+    ".jfif",
+    ".jp2",
+    ".jpe",
+    ".mpo",
+    ".pgm",
+    ".ppm",
+    ".tga",
+}
 """Suffixes of the photos that commands look for in a folder."""
 
 _ORIENTATION = 0x0112
-_SIXTEEN_BIT = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})
+DEEP_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I", "F"})
+"""Pillow's modes of grey values of more than 8 bits."""
 # Pillow stretches grey values of 2 and 4 bits to 0..255, which is wrong for class indices.
 _STRETCHED = {"L;2": 85, "L;4": 17}
+_MAX_ID = 2**31 - 1
 
 _limit_lock = threading.Lock()
 _limit_users = 0
@@ -33,10 +52,6 @@ _limit_before: int | None = None
 
 class ImageError(PointRendError):
     """An image that cannot be read; the message is one line and begins with the path."""
-
-
-class _GreyRangeError(ValueError):
-    """Grey values outside the range from black to white."""
 
 
 @contextmanager
@@ -63,107 +78,146 @@ def pixel_limit() -> Iterator[None]:
                 Image.MAX_IMAGE_PIXELS = _limit_before
 
 
-def read_image(path: Path) -> np.ndarray:
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """An image file that was read."""
+
+    pixels: np.ndarray
+    """(H, W, 3) uint8 RGB."""
+    notes: tuple[str, ...] = ()
+    """What was chosen or scaled, for the user."""
+
+
+def read_image(path: Path, reading: Reading = Reading()) -> np.ndarray:
     """Read any image as (H, W, 3) uint8 RGB.
 
-    EXIF orientation is applied. Grey becomes three equal channels; 16-bit values are scaled from 0..65535 and floats
-    from 0..1 to 0..255; transparency is composited on white; the first frame of an animation is read.
+    EXIF orientation is applied. Grey becomes three equal channels; values of more than 8 bits are scaled as `reading`
+    says; transparency is composited on white. What `read_photo` would note is warned of.
 
     Raises:
         ImageError: the file is missing, not an image, broken, too large, or reading it is not permitted.
     """
-    with _opened(path) as image:
-        image.load()
-        return image_pixels(image)
+    photo = read_photo(path, reading)
+    for note in photo.notes:
+        warn(f"{path}: {note}")
+    return photo.pixels
 
 
-def image_pixels(image: Image.Image) -> np.ndarray:
+def read_photo(path: Path, reading: Reading = Reading()) -> Photo:
+    """Read any image as `read_image` does, with notes."""
+    path = Path(path)
+    with opened(path) as image:
+        pages = page_count(image)
+        page = reading.page or 1
+        if page > pages:
+            raise ImageError(f"{path}: has {pages} page{'s' if pages > 1 else ''}, page {page} was asked for")
+        image.seek(page - 1)
+        notes = (f"has {pages} pages, of which only the first was read; choose with --page N or all (page=N)",)
+        if is_deep_color(image):
+            stored = read_deep(path, page=page, png=image.format == "PNG")
+            if image.mode == "LA":  # grey with transparency becomes colour with transparency
+                stored = stored[:, :, [0, 0, 0, 1]]
+            pixels, scaled = _deep_pixels(_turned(stored, _orientation(image)), reading)
+        else:
+            image.load()
+            pixels, scaled = _pixels(image, reading)
+        return Photo(pixels, (*(notes if pages > 1 and reading.page is None else ()), *scaled))
+
+
+def pages_of(path: Path) -> int:
+    """Return the number of pages or frames of an image file; raise `ImageError` as `read_image` does."""
+    with opened(Path(path)) as image:
+        return page_count(image)
+
+
+def image_pixels(image: Image.Image, reading: Reading = Reading()) -> Photo:
     """Convert a PIL image to (H, W, 3) uint8 RGB, by the rules of `read_image`."""
-    return np.asarray(_to_rgb(_upright(image)))
+    return Photo(*_pixels(image, reading))
 
 
 def read_labels(path: Path) -> np.ndarray:
     """Read the raw label values (H, W) uint8 of a label image: its grey values or palette indices, never its colours.
 
     Raises:
-        ImageError: as `read_image`; or the file is JPEG, has several channels or values over 255.
+        ImageError: as `read_image`; or the file is JPEG, has several channels or pages, or values that are not 0 to
+            255.
     """
-    with _opened(path) as image:
-        _check_values_kept(path, image, "labels", " of class indices (grey or palette)")
-        tile = getattr(image, "tile", None)
-        rawmode = tile[0].args if tile else None
-        if isinstance(rawmode, tuple):
-            rawmode = rawmode[0]
-        image.load()
-        values = np.asarray(_upright(image))
-        if values.size and (values.max() > 255 or values.min() < 0):
-            raise ImageError(
-                f"{path}: label values must be in 0..255, found {values.min()} to {values.max()}"
-                " (an id image of instances?)"
-            )
-        return values.astype(np.uint8) // np.uint8(_STRETCHED.get(str(rawmode), 1))
+    values = _values(path, "labels", " of class indices (grey or palette)")
+    if values.size and (values.max() > 255 or values.min() < 0):
+        raise ImageError(
+            f"{path}: label values must be in 0..255, found {values.min():g} to {values.max():g} "
+            "(an id image of instances?)"
+        )
+    return values.astype(np.uint8)
 
 
 def read_ids(path: Path) -> np.ndarray:
-    """Read an id image of 8, 16 or 32 bits as (H, W) int32.
+    """Read an id image of integers, or of floats that are whole numbers, as (H, W) int32.
 
     Raises:
         ImageError: as `read_labels`, but values may be over 255.
     """
-    with _opened(path) as image:
-        _check_values_kept(path, image, "ids")
-        image.load()
-        values = np.asarray(_upright(image)).astype(np.int32)
-        if values.size and values.min() < 0:
-            raise ImageError(f"{path}: ids must be 0 (background) or larger, found {values.min()}")
-        return values
-
-
-def _check_values_kept(path: Path, image: Image.Image, what: str, kind: str = "") -> None:
-    if image.format in ("JPEG", "MPO"):
-        raise ImageError(f"{path}: {what} must not be JPEG, which changes their values; save them as PNG")
-    if image.mode not in {"L", "P", "1"} | _SIXTEEN_BIT:
-        raise ImageError(f"{path}: {what} must have one channel{kind}, got {image.mode}")
+    values = _values(path, "ids")
+    if values.size and (values.min() < 0 or values.max() > _MAX_ID):
+        raise ImageError(f"{path}: ids must be 0 (background) to {_MAX_ID}, found {values.min():g} to {values.max():g}")
+    return values.astype(np.int32)
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Return the size (H, W) of `read_image`'s result, from the file's header; raise `ImageError` as it does."""
-    with _opened(path) as image:
-        return _upright_size(image, image.size)
+    """Return the size (H, W) of `read_image`'s result, from the file's header.
+
+    Raises:
+        ImageError: as `read_image`, or the file has several pages, which images of data sets must not have.
+    """
+    with opened(path) as image:
+        ensure_one_page(path, image)
+        return _upright_size(image)
 
 
-def probe_image(path: Path) -> tuple[int, int]:
-    """Read the file to its end and return the size (H, W) of `read_image`'s result; raise `ImageError` as it does.
+def probe_image(path: Path, reading: Reading = Reading()) -> tuple[int, int]:
+    """Read the file to its end and return the size (H, W) of `read_image`'s result.
+
+    Raises:
+        ImageError: as `image_size`, or its values cannot be scaled as `reading` says.
 
     It is faster than `read_image` for JPEG, which is decoded at an eighth of its size.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
+        ensure_one_page(path, image)
+        size = _upright_size(image)
         if image.format in ("JPEG", "MPO"):
-            size = image.size
             image.draft("L", (1, 1))
-            image.load()
-        else:
-            image.load()  # before the size is taken: Pillow turns TIFF upright itself
-            size = image.size
-            if (top := _grey_top(image.mode)) is not None:
-                _check_grey(np.asarray(image), top)
-        return _upright_size(image, size)
+        image.load()
+        if image.mode in DEEP_MODES:
+            to_bytes(np.asarray(image), reading.scaling)
+        return size
 
 
-def _upright_size(image: Image.Image, size: tuple[int, int]) -> tuple[int, int]:
-    """Return (H, W) after EXIF orientation is applied to a size (W, H)."""
-    width, height = size
+def ensure_one_page(path: Path, image: Image.Image) -> None:
+    """Raise `ImageError` if an opened file has several pages."""
+    if (pages := page_count(image)) > 1:
+        raise ImageError(f"{path}: has {pages} pages; a data set has one image a file: split them, or keep one")
+
+
+def page_count(image: Image.Image) -> int:
+    """Return the number of pages or frames of an opened file; 1 for MPO, where others are depth or previews."""
+    return 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return (H, W) after EXIF orientation is applied, before the image is loaded."""
+    height, width = stored_size(image) or (image.height, image.width)
     return (width, height) if _orientation(image) >= 5 else (height, width)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def opened(path: Path) -> Iterator[Image.Image]:
     """Open an image; every failure within the block becomes an `ImageError`."""
     path = Path(path)
-    if path.is_dir():
-        raise ImageError(f"{path}: is a folder, not an image")
     size = ""
     try:
+        _ensure_file(path)
+        _register_heif(path)
         with pixel_limit(), Image.open(path) as image:
             size = f" for {image.width} x {image.height} pixels"
             if image.width * image.height > MAX_PIXELS:
@@ -171,24 +225,51 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             yield image
     except ImageError:
         raise
-    except _GreyRangeError as error:
-        raise ImageError(f"{path}: {error}") from error
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise ImageError(f"{path}: no such file") from error
+        url = re.match(r"[A-Za-z]{2,}:/", str(path))
+        raise ImageError(f"{path}: {'URLs are not read; download it first' if url else 'no such file'}") from error
     except PermissionError as error:
         raise ImageError(f"{path}: no permission to read this file") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(path) from error
     except UnidentifiedImageError as error:
-        empty = path.stat().st_size == 0
-        reason = "the file is empty" if empty else "not an image, or of an unsupported format"
-        raise ImageError(f"{path}: {reason}") from error
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, struct.error) as error:
-        # Pillow does not document what its decoders raise on broken data; each of these was observed.
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(f"{path}: the image is broken ({reason})") from error
+        raise ImageError(f"{path}: {_unidentified(path)}") from error
+    except ImportError as error:
+        raise ImageError(f"{path}: {error}") from error
     except MemoryError as error:
         raise ImageError(f"{path}: not enough memory{size}") from error
+    except (PointRendError, GreyRangeError) as error:
+        raise ImageError(f"{path}: {error}") from error
+    except Exception as error:
+        # Pillow does not document what its decoders raise on broken data: nearly everything was observed.
+        reason = printable(" ".join(str(error).split()) or type(error).__name__, length=200)
+        raise ImageError(f"{path}: the image is broken ({reason})") from error
+
+
+def _ensure_file(path: Path) -> None:
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise ImageError(f"{path}: is a folder, not an image")
+    if not stat.S_ISREG(mode):  # reading a pipe would wait for ever
+        raise ImageError(f"{path}: is not a regular file")
+
+
+def _register_heif(path: Path) -> None:
+    """Let Pillow read HEIC if pillow-heif is installed."""
+    if path.suffix.lower() in (".heic", ".heif"):
+        try:
+            from pillow_heif import register_heif_opener
+        except ImportError:
+            return
+        register_heif_opener()
+
+
+def _unidentified(path: Path) -> str:
+    if path.stat().st_size == 0:
+        return "the file is empty"
+    if path.suffix.lower() in (".heic", ".heif"):
+        return "HEIC is read if pillow-heif is installed (pip install pillow-heif); or convert it to JPEG"
+    return "not an image, or of an unsupported format"
 
 
 def _too_large(path: Path) -> ImageError:
@@ -204,34 +285,80 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
+    """Return a loaded image with its EXIF orientation applied."""
     return image if _orientation(image) == 1 else ImageOps.exif_transpose(image)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if (top := _grey_top(image.mode)) is not None:
-        return _grey_to_rgb(np.asarray(image), top)
+def _turned(array: np.ndarray, orientation: int) -> np.ndarray:
+    """Apply an EXIF orientation to (H, W, C)."""
+    if orientation in (2, 3, 7, 8):
+        array = array[:, ::-1]
+    if orientation in (3, 4, 6, 7):
+        array = array[::-1]
+    return array.swapaxes(0, 1) if orientation >= 5 else array
+
+
+def _pixels(image: Image.Image, reading: Reading) -> tuple[np.ndarray, tuple[str, ...]]:
+    inverted = image.mode in DEEP_MODES and white_is_zero(image)
+    image = upright(image)
+    if image.mode in DEEP_MODES:
+        _check_channel(reading, 1)
+        values, notes = to_bytes(np.asarray(image), reading.scaling, white_is_zero=inverted)
+        return np.repeat(values[..., None], 3, axis=2), notes
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return _colors(np.asarray(image.convert("RGB")), reading)
 
 
-def _grey_top(mode: str) -> int | None:
-    """Return the value of white in a mode whose values need scaling, else None."""
-    if mode in _SIXTEEN_BIT:
-        return 65535
-    return 1 if mode == "F" else None
-
-
-def _check_grey(values: np.ndarray, top: int) -> None:
-    if values.size and not (values.min() >= 0 and values.max() <= top):  # also refuses NaN
-        raise _GreyRangeError(
-            f"grey values of {values.dtype} must lie in 0..{top}, found {values.min()} to {values.max()}; scale them"
+def _deep_pixels(values: np.ndarray, reading: Reading) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return (H, W, 3) uint8 from values (H, W, C) of more than 8 bits."""
+    if values.shape[2] not in (1, 3, 4) and reading.channel is None:
+        raise PointRendError(
+            f"has {values.shape[2]} channels; choose one with --channel 1 to {values.shape[2]} (channel=N)"
         )
+    if values.shape[2] != 4 or reading.channel is not None:
+        return _colors(values, reading)
+    colors, notes = _colors(values[:, :, :3], reading)
+    opaque = values[:, :, 3:] / np.iinfo(values.dtype).max if values.dtype.kind == "u" else values[:, :, 3:]
+    return (colors * opaque + 255 * (1 - opaque)).round().clip(0, 255).astype(np.uint8), notes
 
 
-def _grey_to_rgb(values: np.ndarray, top: int) -> Image.Image:
-    _check_grey(values, top)
-    grey = (values.astype(np.float64) * (255 / top)).round().astype(np.uint8)
-    return Image.fromarray(grey).convert("RGB")
+def _colors(values: np.ndarray, reading: Reading) -> tuple[np.ndarray, tuple[str, ...]]:
+    if reading.channel is not None:
+        _check_channel(reading, values.shape[2])
+        values = values[:, :, reading.channel - 1 : reading.channel]
+    scaled, notes = to_bytes(values, reading.scaling)
+    return (np.repeat(scaled, 3, axis=2) if scaled.shape[2] == 1 else np.ascontiguousarray(scaled)), notes
+
+
+def _check_channel(reading: Reading, channels: int) -> None:
+    if reading.channel is not None and reading.channel > channels:
+        raise PointRendError(f"has {channels} channel{'s' * (channels > 1)}, channel {reading.channel} was asked for")
+
+
+def _values(path: Path, what: str, kind: str = "") -> np.ndarray:
+    with opened(path) as image:
+        if image.format in ("JPEG", "MPO"):
+            raise ImageError(f"{path}: {what} must not be JPEG, which changes their values; save them as PNG")
+        if image.mode not in {"L", "P", "1"} | DEEP_MODES:
+            raise ImageError(f"{path}: {what} must have one channel{kind}, got {image.mode}")
+        ensure_one_page(path, image)
+        rawmode, inverted = _rawmode(image), white_is_zero(image) and image.mode in ("L", "1")
+        image.load()
+        values = np.asarray(upright(image))
+        if inverted:  # Pillow has exchanged black and white, which are no colours here
+            values = ~values if image.mode == "1" else 255 - values
+        if image.mode == "F":
+            if not (np.isfinite(values).all() and (values == np.rint(values)).all()):
+                raise ImageError(f"{path}: {what} must be whole numbers, got floats with fractions")
+            return values.astype(np.float64)
+        return values // _STRETCHED.get(rawmode, 1)
+
+
+def _rawmode(image: Image.Image) -> str:
+    """Return Pillow's name of how grey values are stored, without the mark of exchanged black and white."""
+    tiles = getattr(image, "tile", None)
+    arguments = tiles[0].args if tiles else None
+    return str(arguments[0] if isinstance(arguments, tuple) else arguments).removesuffix("I").removesuffix("R")

@@ -59,6 +59,26 @@ class InstanceTruth:
     """(H, W) int32, the id image of Cityscapes, which its metric needs."""
 
 
+@dataclass(frozen=True, eq=False)
+class Inspection:
+    """What a check found in the annotations of one image."""
+
+    problems: tuple[Problem, ...] = ()
+    """What makes the image, or some of its objects, unusable."""
+    usable: Annotations | None = None
+    """The annotations without unusable objects; None: nothing can be used."""
+    counts: np.ndarray | None = None
+    """The number of pixels of each train id (256,), or of objects of each class (C,) without crowds; None: not read."""
+    read: bool = True
+    """Whether pixels were looked at."""
+    hollow: int = 0
+    """Objects without pixels."""
+    strays: int = 0
+    """Polygons of one or two points beside others, which are left out."""
+    marks: tuple[str, ...] = ()
+    """Peculiarities that say something if all images share them, see `pointrend.data.census`."""
+
+
 class Annotations(Protocol):
     """The annotations of an image, read on demand. Sizes are (H, W) of the image."""
 
@@ -77,8 +97,8 @@ class Annotations(Protocol):
     def truth(self, size: tuple[int, int]) -> Any:
         """Read for evaluation: train ids (H, W) uint8, or `InstanceTruth`. Raises as `read` does."""
 
-    def problems(self, image: Path, size: tuple[int, int] | None, *, whole: bool) -> list[Problem]:
-        """List the problems of the annotations; `whole` also decodes masks, which is slow.
+    def inspect(self, image: Path, size: tuple[int, int] | None, *, whole: bool) -> Inspection:
+        """Look for problems, and count classes; `whole` also decodes masks, which is slow.
 
         `image` is the image file, for messages; `size` is None if it cannot be read.
         """

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, field_validator
 
+from pointrend.data.reading import Reading
 from pointrend.strict import Strict
 
 Range = tuple[PositiveFloat, PositiveFloat]
@@ -31,6 +32,15 @@ class InputSpec(Strict):
     antialias: bool = Field(
         True, description="smaller images average pixels, as Pillow does; false skips pixels between, as OpenCV does"
     )
+    intensity: Literal["full", "deep"] = Field(
+        "full",
+        description="how values of more than 8 bits become 0 to 255: from their type's range, or the image's own",
+    )
+
+    @property
+    def reading(self) -> Reading:
+        """How image files are read for this input."""
+        return Reading(scaling=self.intensity)
 
 
 class _Augment(Strict):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pointrend.data import Sample, SampleSet, ensure_sound, find_samples
-from pointrend.data.images import read_image
+from pointrend.data.images import read_photo
 from pointrend.errors import PointRendError
 from pointrend.metrics import metrics_named
 from pointrend.metrics.base import MetricSettings, SplitMetric
@@ -84,13 +84,13 @@ def evaluate(
     """
     if not isinstance(data, SampleSet):
         data = find_samples(Path(data), task=model.spec.task, layout=layout, split=split)
-        ensure_sound(data)
+        ensure_sound(data, reading=model.spec.input.reading)
     check_class_names(model.spec.class_names, data.class_names)
     predictor = model.scoring_predictor(options)
     task = model.task
 
     def predict(index: int, sample: Sample) -> tuple[tuple[int, int], dict[str, Any]]:
-        pixels = read_image(sample.image)
+        pixels = read_photo(sample.image, model.spec.input.reading).pixels
         rows = {row: task.prediction(result, index) for row, result in predictor.compare(pixels).items()}
         return (pixels.shape[0], pixels.shape[1]), rows
 

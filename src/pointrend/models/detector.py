@@ -49,6 +49,8 @@ class Detections(NamedTuple):
     """(R,), probabilities."""
     classes: Tensor
     """(R,), int64, 0 to C - 1."""
+    limited: bool = False
+    """Whether there were more objects than the maximum number of detections."""
 
 
 class Anchors(AnchorGenerator):
@@ -272,5 +274,6 @@ def best_detections(
     region, found = torch.nonzero((scores > detection.score_threshold) & scores.isfinite(), as_tuple=True)
     candidates = ops.clip_boxes_to_image(boxes[region, found + 1], size)
     best = scores[region, found]
-    kept = ops.batched_nms(candidates, best, found, detection.nms)[: detection.max_detections]
-    return Detections(candidates[kept], best[kept], found[kept])
+    every = ops.batched_nms(candidates, best, found, detection.nms)
+    kept = every[: detection.max_detections]
+    return Detections(candidates[kept], best[kept], found[kept], limited=len(kept) < len(every))

@@ -5,6 +5,8 @@ Shapes: H W the image's own size, h w the size at which the network sees it, R i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,6 +19,7 @@ from pointrend.models import InstanceOutput, InstancePointRend, PointHead
 from pointrend.models.fast_masks import FastMasks
 from pointrend.predict.base import Encoded, Predictor, memory_reported
 from pointrend.predict.options import PredictOptions
+from pointrend.predict.tiles import merged, tiles_of
 from pointrend.results import InstanceResult, LazyMasks
 from pointrend.spec import MAX_MASK_STEPS, InstanceSpec, InstanceTest
 
@@ -35,10 +38,16 @@ class InstancePredictor(Predictor[InstanceSpec, InstanceTest, InstanceOutput, In
     min_aspect = 2.0
 
     def _settings(self, options: PredictOptions) -> InstanceTest:
-        changes = {"score_threshold": options.score_threshold, "max_detections": options.max_detections}
         test = self._overridden(self.spec.test, options)
-        detection = test.detection.model_copy(update={k: v for k, v in changes.items() if v is not None})
-        return test.model_copy(update={"detection": detection})
+        detection, changes = test.detection, dict[str, object]()
+        if options.score_threshold is not None:
+            changes["score_threshold"] = options.score_threshold
+        if options.max_detections is not None:
+            changes["max_detections"] = options.max_detections
+            # Each detection comes from a proposal, and several proposals are of one object.
+            for name in ("proposals_per_level", "max_proposals"):
+                changes[name] = max(getattr(detection, name), 2 * options.max_detections)
+        return test.model_copy(update={"detection": detection.model_copy(update=changes)})
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -49,15 +58,27 @@ class InstancePredictor(Predictor[InstanceSpec, InstanceTest, InstanceOutput, In
 
     def predict(self, pixels: np.ndarray, path: Path | None = None) -> InstanceResult:
         """Return the instances of an image (H, W, 3) uint8 RGB that was read from `path`."""
-        encoded = self.encode(pixels)
-        return self.result(encoded, self.render(encoded)[-1], pixels, path)
+        found = self._found(pixels, self.stages[-1:])[self.stages[-1]]
+        return replace(found, path=path).visible()
 
     def compare(self, pixels: np.ndarray) -> dict[str, InstanceResult]:
         """Return the results with the masks of the coarse stage, of the start grid and of the last step."""
-        encoded = self.encode(pixels)
-        masks = dict(zip(self.stages, self.render(encoded), strict=True))
-        shown = dict.fromkeys((*self.stages[:2], self.stages[-1]))
-        return {stage: self.result(encoded, masks[stage], pixels) for stage in shown}
+        return self._found(pixels, tuple(dict.fromkeys((*self.stages[:2], self.stages[-1]))))
+
+    def _found(self, pixels: np.ndarray, shown: Sequence[str]) -> dict[str, InstanceResult]:
+        """Return the result of each of the stages `shown`; large images are predicted in tiles."""
+        tiles = tiles_of((pixels.shape[0], pixels.shape[1]), self.test)
+        of_tiles = []
+        for left, top, right, bottom in tiles:
+            part = pixels[top:bottom, left:right]
+            encoded = self.encode(part)
+            masks = dict(zip(self.stages, self.render(encoded), strict=True))
+            of_tiles.append({stage: self.result(encoded, masks[stage], part) for stage in shown})
+        if len(tiles) == 1:
+            return of_tiles[0]
+        notes = (f"predicted in {len(tiles)} tiles, because the image is larger than the model sees at its scale",)
+        nms = self.test.detection.nms
+        return {stage: merged([found[stage] for found in of_tiles], tiles, pixels, nms).noted(notes) for stage in shown}
 
     def _network_output(self, images: Tensor, frame: Frame) -> InstanceOutput:
         output: InstanceOutput = self.network(images, [frame.valid], self.test.detection)
@@ -84,6 +105,8 @@ class InstancePredictor(Predictor[InstanceSpec, InstanceTest, InstanceOutput, In
         """Return the instances of an image (H, W, 3) uint8 RGB with the mask logits of one stage."""
         (found,) = encoded.output.detections
         boxes = self._image_boxes(encoded).cpu().numpy()
+        maximum = self.test.detection.max_detections
+        limit = f"more than {maximum} objects were found, and the best {maximum} kept; --max-detections N keeps more"
         return InstanceResult(
             boxes=boxes,
             scores=found.scores.cpu().numpy(),
@@ -97,6 +120,7 @@ class InstancePredictor(Predictor[InstanceSpec, InstanceTest, InstanceOutput, In
             classes=self.spec.classes,
             image=pixels,
             path=path,
+            notes=(f"{limit} (max_detections=N)",) if found.limited else (),
         )
 
     def _image_boxes(self, encoded: Encoded[InstanceOutput]) -> Tensor:

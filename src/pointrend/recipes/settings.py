@@ -16,7 +16,11 @@ from pointrend.strict import Strict
 class StartSettings(Strict):
     """The backbone's initial weights and frozen parts."""
 
-    weights: Literal["imagenet", "none"] = Field("imagenet", description="initial weights of the backbone")
+    weights: str = Field(
+        "imagenet",
+        min_length=1,
+        description="initial weights: imagenet (of the backbone), none, or the name or file of a model",
+    )
     freeze_norm: bool = Field(False, description="freeze statistics and weights of the backbone's batch norms")
     freeze_stages: int = Field(
         0, ge=0, le=5, description="number of frozen stages of the backbone; 2: stem and first stage"
@@ -29,6 +33,8 @@ class DataSettings(Strict):
     layout: str | None = Field(None, description="None: detected from the folders")
     train: str = "train"
     val: str = "val"
+    skip_bad: bool = Field(False, description="leave out images and objects that cannot be used, instead of stopping")
+    allow_empty_classes: bool = Field(False, description="train although a class occurs in no image")
 
 
 class OptimSettings(Strict):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 from PIL import Image
@@ -30,6 +31,12 @@ class Result(ABC):
     """(H, W, 3) uint8 RGB, upright."""
     path: Path | None = None
     """The file the image was read from."""
+    notes: tuple[str, ...] = ()
+    """What was chosen, scaled, limited or left out."""
+
+    def noted(self, notes: Sequence[str]) -> Self:
+        """Return the result with further notes before its own."""
+        return replace(self, notes=(*notes, *self.notes))
 
     @abstractmethod
     def overlay(self) -> Image.Image:
@@ -86,4 +93,5 @@ class Result(ABC):
     def _header(self) -> dict[str, object]:
         """Return the beginning of every summary."""
         height, width = self.image.shape[:2]
-        return {"image": None if self.path is None else str(self.path), "height": height, "width": width}
+        notes = {"notes": list(self.notes)} if self.notes else {}
+        return {"image": None if self.path is None else str(self.path), "height": height, "width": width, **notes}

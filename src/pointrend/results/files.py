@@ -50,8 +50,16 @@ def is_ours(path: Path) -> bool:
                 return file.readline().strip() == CSV_HEADER.encode()
         with pixel_limit(), Image.open(path) as image:
             return image.format == "PNG" and image.info.get("Software") == SOFTWARE
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except (OSError, ValueError, SyntaxError, RecursionError, Image.DecompressionBombError):
         return False
+
+
+def photo_of(path: Path) -> str | None:
+    """Return the photo that a summary in JSON, which this package wrote, is of; None for other files."""
+    if path.suffix.lower() != ".json":
+        return None
+    photo = json.loads(path.read_bytes()).get("image")
+    return photo if isinstance(photo, str) else None
 
 
 def png_bytes(image: Image.Image) -> bytes:

@@ -48,7 +48,7 @@ class InstanceRow:
     class_name: str
     score: float
     area: int
-    """Its pixels in the id image; 0 if objects of a better score hide it."""
+    """Its pixels in the id image; 0 if other objects cover it."""
     box: tuple[float, float, float, float]
     """xyxy, as detected."""
     centroid: tuple[float, float]
@@ -104,14 +104,30 @@ class InstanceResult(Result):
 
     @cached_property
     def ids(self) -> np.ndarray:
-        """(H, W) uint16: i + 1 where object i is, 0 elsewhere; where objects overlap, the one with the best score."""
+        """(H, W) uint16: i + 1 where object i is, 0 elsewhere; where objects overlap, the smallest of them."""
         if len(self) > MAX_IDS:
             raise PointRendError(f"a 16-bit image has {MAX_IDS} ids, there are {len(self)} objects: use `above(score)`")
         ids = np.zeros(self.image.shape[:2], np.uint16)
-        for index in reversed(range(len(self))):
-            (left, top, right, bottom), inside = self.masks.crop(index)
+        crops = [self.masks.crop(index) for index in range(len(self))]
+        areas = np.array([inside.sum() for _, inside in crops], np.int64)
+        # Large ones first; of equal ones the better last, on top.
+        for index in np.lexsort((-np.arange(len(self)), -areas)).tolist():
+            (left, top, right, bottom), inside = crops[index]
             ids[top:bottom, left:right][inside] = index + 1
         return ids
+
+    def visible(self) -> InstanceResult:
+        """Return the result without objects that have no pixel in `ids`: empty masks, and ones that others hide."""
+        seen = np.bincount(self.ids.ravel(), minlength=len(self) + 1)[1:] > 0
+        if seen.all():
+            return self
+        hidden = sum(self.masks.crop(index)[1].any() for index in np.flatnonzero(~seen).tolist())
+        notes = (f"{hidden} object{'s are' if hidden > 1 else ' is'} left out, because others cover all of it",)
+        result = self[seen].noted(notes if hidden else ())
+        number = np.zeros(len(self) + 1, np.uint16)
+        number[1:][seen] = np.arange(1, len(result) + 1)
+        result.__dict__["ids"] = number[self.ids]  # cached, as computing it again gives the same
+        return result
 
     def label_map(self) -> np.ndarray:
         """Return (H, W) bool: where there is an object."""

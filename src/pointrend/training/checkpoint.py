@@ -41,9 +41,15 @@ class TrainingState:
 
 
 def save_checkpoint(path: Path, state: TrainingState) -> None:
-    """Write `state` to `path`, atomically."""
-    with atomic_path(path) as temporary:
-        torch.save(vars(state), temporary)
+    """Write `state` to `path`, atomically; raise `CheckpointError` if that fails, for instance on a full disk."""
+    try:
+        with atomic_path(path) as temporary:
+            torch.save(vars(state), temporary)
+    except (OSError, RuntimeError) as error:  # PyTorch raises a RuntimeError on a full disk
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"{path}: cannot be written ({reason}); the checkpoint before it is unchanged: make room, and use --resume"
+        ) from error
 
 
 def load_checkpoint(path: Path) -> TrainingState:

@@ -1,12 +1,63 @@
-"""ImageNet weights of backbones."""
+"""The weights that a training starts from: ImageNet's, or those of another model."""
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import timm
 import torch
+from torch import nn
 
+from pointrend.errors import warn
 from pointrend.models import Backbone
+from pointrend.training.prepare import Training
 from pointrend.training.recipe import RecipeError
+from pointrend.zoo import Model, load_model
+
+_CLASSIFIER = re.compile(r"(^|\.)(classifier|cls_score|bbox_pred)\.")
+"""Names of tensors that belong to the classes; those of proposals have the same ones."""
+
+
+def load_start_weights(network: Any, training: Training) -> None:
+    """Load the weights that `start.weights` names.
+
+    Of a model, all tensors are taken that fit by name and shape, but for the classifiers where the classes are others;
+    what stays new is warned of.
+
+    Raises:
+        RecipeError: the weights cannot be had, or none of them fits.
+        PointRendError: there is no such model, or its file is damaged.
+    """
+    weights = training.recipe.start.weights
+    if weights == "imagenet":
+        load_imagenet_weights(network.backbone, training.recipe.model.backbone)
+    elif weights != "none":
+        _load_model_weights(network, load_model(weights), training.train_samples.class_names)
+
+
+def _load_model_weights(network: nn.Module, model: Model, class_names: tuple[str, ...]) -> None:
+    given, own = model.network.state_dict(), network.state_dict()
+    same_classes = model.spec.class_names == class_names
+    taken = {
+        name: tensor
+        for name, tensor in given.items()
+        if name in own and own[name].shape == tensor.shape and (same_classes or not _of_classes(name))
+    }
+    if not any(name.startswith("backbone.") and tensor.ndim > 0 for name, tensor in taken.items()):
+        raise RecipeError(
+            f"start.weights: the weights of {model.spec.name} fit no backbone of this recipe; "
+            f"its backbone is {model.spec.backbone}"
+        )
+    network.load_state_dict(taken, strict=False)
+    if new := [name for name in own if name not in taken]:
+        shown = ", ".join(new[:3]) + (", ..." if len(new) > 3 else "")
+        reason = "" if same_classes else " (its classes are others)"
+        warn(f"{len(taken)} of {len(own)} tensors start as in {model.spec.name}{reason}; new are {shown}")
+
+
+def _of_classes(name: str) -> bool:
+    return bool(_CLASSIFIER.search(name)) and not name.startswith("rpn.")
 
 
 def load_imagenet_weights(backbone: Backbone, name: str) -> None:

@@ -19,12 +19,12 @@ from torch.utils.data import DataLoader
 
 from pointrend.data import IterationBatchSampler
 from pointrend.evaluation import Evaluation, evaluate
-from pointrend.files import write_atomically
+from pointrend.files import remove_temporary_files, write_atomically
 from pointrend.progress import TrainingProgress
 from pointrend.recipes import TrainSettings
 from pointrend.training.checkpoint import CheckpointError, TrainingState, load_checkpoint, save_checkpoint
 from pointrend.training.freeze import freeze_backbone
-from pointrend.training.initial import load_imagenet_weights
+from pointrend.training.initial import load_start_weights
 from pointrend.training.log import RunLog
 from pointrend.training.optim import build_optimizer, build_schedule
 from pointrend.training.precision import depthwise_in_float32
@@ -68,8 +68,8 @@ def train_prepared(training: Training, out: Path, *, resume: bool = False, stop_
     fabric.launch()
     torch.manual_seed(settings.seed)
     network: Any = network_of(training.spec)
-    if recipe.start.weights == "imagenet" and not resume:
-        load_imagenet_weights(network.backbone, recipe.model.backbone)
+    if not resume:
+        load_start_weights(network, training)
     freeze_backbone(network.backbone, norm=recipe.start.freeze_norm, stages=recipe.start.freeze_stages)
     if settings.channels_last:
         network = network.to(memory_format=torch.channels_last)
@@ -81,6 +81,7 @@ def train_prepared(training: Training, out: Path, *, resume: bool = False, stop_
     if resume:
         run.restore(load_checkpoint(out / RESUME_FILE))
     if fabric.is_global_zero:
+        remove_temporary_files(out)
         write_atomically(out / "recipe.yaml", to_yaml(recipe).encode())
     end = min(settings.iterations, stop_after or settings.iterations)
 
@@ -210,6 +211,12 @@ class _Run:
                 f"{self.out / RESUME_FILE}: has other settings ({', '.join(different)}); "
                 f"resume with the recipe {self.out / 'recipe.yaml'} and without --set"
             )
+        iterations = self.training.recipe.train.iterations
+        if state.iteration > iterations:
+            raise CheckpointError(
+                f"{self.out / RESUME_FILE}: has done {state.iteration} iterations; train.iterations must be at least "
+                f"that, got {iterations}"
+            )
         self.network.load_state_dict(state.network)
         self.optimizer.load_state_dict(state.optimizer)
         if self.average is not None:
@@ -272,7 +279,7 @@ def _fabric(settings: TrainSettings) -> Fabric:
 
 
 def _step_seed(seed: int, iteration: int, rank: int) -> int:
-    return int(np.random.SeedSequence((seed, iteration, rank)).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence((seed, iteration, rank)).generate_state(1, np.uint64)[0]) >> 1
 
 
 def _numbers(losses: Mapping[str, torch.Tensor], rate: float, clock: _Clock) -> dict[str, float]:

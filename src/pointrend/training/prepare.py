@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pointrend.data import SampleSet, SegmentationDataset, ensure_sound, find_samples, repeat_factors, train_transform
+from pointrend.data import (
+    Census,
+    DatasetError,
+    SampleSet,
+    SegmentationDataset,
+    ensure_learnable,
+    ensure_sound,
+    find_samples,
+    repeat_factors,
+    train_transform,
+)
+from pointrend.data.census import remarks
+from pointrend.data.checks import Checked
+from pointrend.data.problems import ANNOTATION
+from pointrend.errors import warn
 from pointrend.evaluation import check_class_names
 from pointrend.recipes import Recipe
 from pointrend.spec import ModelSpec
@@ -34,6 +48,8 @@ class Training:
     train_samples: SampleSet
     val_samples: SampleSet | None
     """None: no evaluation."""
+    contents: tuple[Census, ...] = ()
+    """What the splits show, if they were counted."""
 
     @property
     def task(self) -> Task:
@@ -63,24 +79,71 @@ class Training:
 
     def dataset(self) -> SegmentationDataset:
         """Return the augmented training samples."""
-        return SegmentationDataset(self.train_samples, train_transform(self.recipe.augment, self.recipe.input))
+        input = self.recipe.input
+        return SegmentationDataset(
+            self.train_samples, train_transform(self.recipe.augment, input), reading=input.reading
+        )
 
 
 def prepare(recipe: Recipe, root: Path, *, progress: Progress | None = None) -> Training:
-    """Find and check the training and the validation split below `root`.
+    """Find and check the training and the validation split below `root`; what is left out or odd is warned of.
 
     Raises:
-        PointRendError: a split is missing, has unusable files (listed by kind of problem), or its classes differ.
+        PointRendError: a split is missing, shows nothing, shares images with the other one, has unusable files (listed
+            by kind of problem), or its classes differ.
     """
+    if root.is_file():
+        raise DatasetError(f"{root}: expected the folder of a data set, which has both splits, got a file")
 
-    def split(name: str) -> SampleSet:
+    def split(name: str) -> Census:
         samples = find_samples(root, task=recipe.task, layout=recipe.data.layout, split=name)
-        ensure_sound(samples, progress=None if progress is None else lambda done, total: progress(name, done, total))
-        return samples
+        checked = ensure_sound(
+            samples,
+            skip_bad=recipe.data.skip_bad,
+            reading=recipe.input.reading,
+            progress=None if progress is None else lambda done, total: progress(name, done, total),
+        )
+        for line in (*_left_out(name, samples, checked), *remarks(name, checked.census)):
+            warn(line)
+        return replace(checked.census, samples=checked.samples)
 
     train, val = split(recipe.data.train), split(recipe.data.val)
-    check_class_names(train.class_names, val.class_names)
-    return Training(recipe, train, val)
+    check_class_names(train.samples.class_names, val.samples.class_names)
+    ensure_learnable(recipe.data.train, train, allow_empty_classes=recipe.data.allow_empty_classes)
+    ensure_learnable(recipe.data.val, val, allow_empty_classes=True)
+    if lacking := [name for name in val.missing() if name not in train.missing()]:
+        warn(f"{recipe.data.val} does not show {', '.join(lacking[:5])}{', ...' if len(lacking) > 5 else ''}")
+    if recipe.data.train == recipe.data.val:
+        warn(f"the model is trained and evaluated on the same split, {recipe.data.val}")
+    else:
+        _ensure_apart(train.samples, val.samples)
+    return Training(recipe, train.samples, val.samples, contents=(train, val))
+
+
+def _left_out(name: str, samples: SampleSet, checked: Checked) -> list[str]:
+    """Return a line for the images, and one for the objects, that `data.skip_bad` left out."""
+    used = {sample.image for sample in checked.samples.samples}
+    images = len(samples.samples) - len(used)
+    objects = sum(problem.kind == ANNOTATION and problem.path in used for problem in checked.problems)
+    first = {problem.path in used: problem for problem in reversed(checked.problems)}
+    amounts = ((images, "images", False), (objects, "objects", True))
+    return [
+        f"{count} {what} of {name} are left out, first {first[there].path}: {first[there].detail}"
+        for count, what, there in amounts
+        if count and there in first
+    ]
+
+
+def _ensure_apart(train: SampleSet, val: SampleSet) -> None:
+    """Raise `DatasetError` if an image is in both splits."""
+    of_train = {sample.image.resolve() for sample in train.samples}
+    shared = [sample.image for sample in val.samples if sample.image.resolve() in of_train]
+    if shared:
+        more = f" and {len(shared) - 1} more" if len(shared) > 1 else ""
+        raise DatasetError(
+            f"{shared[0]}{more}: in the training and in the validation split; a model must be evaluated on images "
+            "that it was not trained on"
+        )
 
 
 def check_output(out: Path, *, resume: bool) -> None:

@@ -158,12 +158,17 @@ def from_yaml(text: str) -> Recipe:
     return _recipe_type(settings, str(settings.get("name"))).model_validate(settings)
 
 
+HARMLESS = ("description", "train.workers", "train.log_every", "train.save_every", "train.iterations")
+"""Settings that a resumed training may change: `train.iterations` sets its end, the others change no weight."""
+
+
 def different_keys(a: Recipe, b: Recipe) -> list[str]:
-    """Return the dotted keys in which two recipes differ."""
+    """Return the dotted keys in which two recipes differ so that one cannot continue the other's training."""
     if type(a) is not type(b):
         return ["task"]
 
-    return [key for key in all_keys(type(a)) if attrgetter(key)(a) != attrgetter(key)(b)]
+    keys = [key for key in all_keys(type(a)) if key not in HARMLESS]
+    return [key for key in keys if attrgetter(key)(a) != attrgetter(key)(b)]
 
 
 def to_yaml(recipe: Recipe) -> str:

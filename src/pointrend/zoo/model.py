@@ -11,7 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pointrend.inputs import Channels, ImageInput, is_batch, to_pixels
+from pointrend.data.intensity import Scaling
+from pointrend.data.reading import Reading
+from pointrend.errors import warn
+from pointrend.inputs import Channels, ImageInput, is_batch, to_photo
 from pointrend.models.folding import prepared
 from pointrend.predict import SHOWN_SCORE, PredictOptions, Predictor
 from pointrend.spec import ModelSpec
@@ -54,6 +57,9 @@ class Model(nn.Module):
         reference: bool = False,
         probabilities: bool = False,
         channels: Channels = "rgb",
+        page: int | None = None,
+        channel: int | None = None,
+        intensity: Scaling | None = None,
     ) -> Any:
         """Predict at the image's own size, with the model's test settings or the given ones.
 
@@ -69,9 +75,14 @@ class Model(nn.Module):
             reference: use the reference renderer: the same result, more slowly.
             probabilities: semantic models: also compute `probabilities` and `uncertainty` of the result.
             channels: the order of arrays and tensors; OpenCV's is "bgr".
+            page: of a TIFF or an animation, counted from 1; by default the first.
+            channel: one channel of a colour image as grey, counted from 1.
+            intensity: how values become 0..255: "full" range of their type, "auto" by the image's own range, or
+                (low, high); by default as `spec.input.intensity` says.
 
         Returns:
-            A `SemanticResult` or an `InstanceResult`, or several.
+            A `SemanticResult` or an `InstanceResult`, or several. Its `notes` say what was chosen, scaled or limited,
+            which is also warned of (`PointRendWarning`).
 
         Raises:
             PointRendError: an option is out of range or for models of another task, or the image cannot be read.
@@ -87,10 +98,15 @@ class Model(nn.Module):
             probabilities=probabilities,
         )
         predictor = self.predictor(options)
+        reading = Reading(page, channel, intensity or self.spec.input.intensity)
 
         def predict_one(single: ImageInput) -> Any:
             path = Path(single) if isinstance(single, (str, Path)) else None
-            return predictor.predict(to_pixels(single, channels=channels), path)
+            photo = to_photo(single, channels=channels, reading=reading)
+            result = predictor.predict(photo.pixels, path).noted(photo.notes)
+            for note in result.notes:
+                warn(note if path is None else f"{path}: {note}")
+            return result
 
         if not is_batch(image):
             return predict_one(image)  # type: ignore[arg-type]

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision import tv_tensors
 
-from pointrend.data.annotations import pack
 from pointrend.data.batches import InstanceBatch, InstanceTargets, instance_batch, targets_of
 from pointrend.data.dataset import SegmentationDataset, drawn_from
+from pointrend.data.instance_masks import pack
 from pointrend.data.layouts import find_samples
 from pointrend.data.samples import InstanceMasks
 

@@ -13,13 +13,13 @@ from pointrend.data import DatasetError, check_dataset, ensure_sound, find_sampl
 
 
 def found(root: Path) -> set[tuple[str, str]]:
-    return {(problem.kind, problem.path.name) for problem in check_dataset(find_samples(root))}
+    return {(problem.kind, problem.path.name) for problem in check_dataset(find_samples(root)).problems}
 
 
 def test_sound(tmp_path: Path) -> None:
     seen = []
     samples = find_samples(write_folder(tmp_path, "abcdef"))
-    assert ensure_sound(samples, progress=lambda done, total: seen.append((done, total))) == []
+    assert ensure_sound(samples, progress=lambda done, total: seen.append((done, total))).problems == ()
     assert seen == [(done, 6) for done in range(1, 7)]
 
 
@@ -67,7 +67,7 @@ def test_how_many_more(tmp_path: Path) -> None:
 def test_label_without_image_does_no_harm(tmp_path: Path) -> None:
     write_folder(tmp_path, "ab")
     (tmp_path / "images" / "a.png").unlink()
-    assert [problem.path.name for problem in ensure_sound(find_samples(tmp_path))] == ["a.png"]
+    assert [problem.path.name for problem in ensure_sound(find_samples(tmp_path)).problems] == ["a.png"]
 
 
 def test_size_is_that_of_the_upright_image(tmp_path: Path) -> None:

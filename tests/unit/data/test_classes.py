@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pointrend.data import DatasetError
 from pointrend.data.classes import (
     ADE20K,
     CAMVID,
@@ -40,13 +41,31 @@ def test_names_and_objects(tmp_path: Path) -> None:
             {"name": "cow", "color": None},
         ],
     )
-    classes = read_classes(tmp_path)
-    assert classes is not None
+    described = read_classes(tmp_path)
+    assert described is not None
+    assert described.values == (0, 1, 2, 3, 4)
+    classes = described.classes
     assert [info.name for info in classes] == ["background", "cat", "dog", "unsure", "cow"]
     assert [info.ignore for info in classes] == [False, False, False, True, False]
     assert classes[0] == ClassInfo("background", (0, 0, 0))
     assert classes[2].color == (1, 2, 3)
     assert len({info.color for info in classes}) == 5
+
+
+def names(folder: Path) -> list[str]:
+    described = read_classes(folder)
+    return [] if described is None else [info.name for info in described.classes]
+
+
+def test_a_class_may_state_its_value_in_label_images(tmp_path: Path) -> None:
+    write(tmp_path, ["background", {"name": "rust", "value": 255}])
+    described = read_classes(tmp_path)
+    assert described is not None
+    assert described.values == (0, 255)
+    for value, said in ((0, "the values of classes must differ, 0 occurs"), (256, "integer in 0..255, got 256")):
+        write(tmp_path, ["background", {"name": "rust", "value": value}])
+        with pytest.raises(DatasetError, match=said):
+            read_classes(tmp_path)
 
 
 def test_folder_before_parent_and_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,12 +75,12 @@ def test_folder_before_parent_and_none(tmp_path: Path, monkeypatch: pytest.Monke
     write(tmp_path, ["too", "far"])
     assert read_classes(inner) is None
     write(tmp_path / "data", ["parent"])
-    assert [info.name for info in read_classes(inner) or ()] == ["parent"]
+    assert names(inner) == ["parent"]
     # "." has a parent too.
     monkeypatch.chdir(inner)
-    assert [info.name for info in read_classes(Path()) or ()] == ["parent"]
+    assert names(Path()) == ["parent"]
     write(inner, ["own"])
-    assert [info.name for info in read_classes(inner) or ()] == ["own"]
+    assert names(inner) == ["own"]
 
 
 @pytest.mark.parametrize(

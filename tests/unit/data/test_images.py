@@ -15,7 +15,9 @@ import pytest
 from PIL import Image
 
 from pointrend.data import images
-from pointrend.data.images import ImageError, probe_image, read_image, read_labels
+from pointrend.data.images import ImageError, image_size, probe_image, read_image, read_labels, read_photo
+from pointrend.data.reading import Reading
+from pointrend.errors import PointRendWarning
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -75,7 +77,7 @@ def test_floats(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        (np.array([[0, 0.5, 255]], np.float32), r"0\.\.1, found 0\.0 to 255\.0"),
+        (np.array([[0, 0.5, 255]], np.float32), r"0\.\.1, found 0 to 255"),
         (np.array([[0, np.nan]], np.float32), r"0\.\.1, found nan to nan"),
         (np.array([[0, 70_000]], np.int32), r"0\.\.65535, found 0 to 70000"),
         (np.array([[-1, 5]], np.int32), r"0\.\.65535, found -1 to 5"),
@@ -164,7 +166,16 @@ def test_first_frame_of_several(tmp_path: Path, suffix: str) -> None:
     path = saved(tmp_path, frames[0], f"moving.{suffix}", save_all=True, append_images=frames[1:], **options)
     with Image.open(path) as image:
         assert image.n_frames == 2
-    np.testing.assert_array_equal(read_image(path), np.full((8, 8, 3), RED, np.uint8))
+    with pytest.warns(PointRendWarning, match="has 2 pages, of which only the first was read"):
+        np.testing.assert_array_equal(read_image(path), np.full((8, 8, 3), RED, np.uint8))
+    for page, color in ((1, RED), (2, BLUE)):
+        assert read_photo(path, Reading(page=page)).notes == ()
+        np.testing.assert_array_equal(read_image(path, Reading(page=page))[0, 0], color)
+    with pytest.raises(ImageError, match="has 2 pages, page 3 was asked for"):
+        read_image(path, Reading(page=3))
+    for read in (image_size, probe_image):  # a data set has one image a file
+        with pytest.raises(ImageError, match="has 2 pages; a data set has one image a file"):
+            read(path)
 
 
 def noise(mode: str = "RGB") -> Image.Image:

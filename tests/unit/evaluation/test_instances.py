@@ -12,7 +12,7 @@ from PIL import Image
 
 from pointrend.cli import main
 from pointrend.data import SampleSet, find_samples
-from pointrend.data.annotations import CocoAnnotations
+from pointrend.data.coco_annotations import CocoAnnotations
 from pointrend.data.segmentations import mask_to_rle
 from pointrend.evaluation import Evaluation, evaluate_results
 from pointrend.metrics.coco import limits
@@ -62,13 +62,15 @@ def feed_back(samples: SampleSet, *, crowds: bool) -> list[dict[str, Any]]:
         known = sample.annotations
         assert isinstance(known, CocoAnnotations)
         masks = known.masks(known.size)
-        for one, mask, index, crowd in zip(known.annotations, masks, known.classes, known.crowd, strict=True):
-            if crowds or not crowd:
+        for one, mask in zip(known.objects, masks, strict=True):
+            if crowds or not one.crowd:
+                assert one.box is not None
+                left, top, right, bottom = one.box
                 results.append(
                     {
                         "image_id": sample.image_id,
-                        "category_id": samples.category_ids[index],
-                        "bbox": one["bbox"],
+                        "category_id": samples.category_ids[one.label],
+                        "bbox": [left, top, right - left, bottom - top],
                         "score": 0.9,
                         "segmentation": mask_to_rle(mask),
                     }
@@ -172,9 +174,9 @@ def test_cityscapes_has_a_second_score(tmp_path: Path) -> None:
         ([{"image_id": 0, "category_id": 5, "segmentation": []}], "detection 0 has no 'score'"),
         ([{"image_id": 77, "category_id": 5, "score": 1, "segmentation": []}], "of image 77"),
         ([{"image_id": 0, "category_id": 6, "score": 1, "segmentation": []}], "of category 6"),
-        ([{"image_id": 0, "category_id": 5, "score": 1, "segmentation": [[1, 2]]}], "a detection of image 0"),
-        ([{"image_id": 0, "category_id": 5, "score": "x", "segmentation": []}], "a score of image 0"),
-        ([{"image_id": 0, "category_id": 5, "score": 1, "segmentation": [], "bbox": [1]}], "a detection of image 0"),
+        ([{"image_id": 0, "category_id": 5, "score": 1, "segmentation": [[1, 2]]}], "detection 0: a polygon"),
+        ([{"image_id": 0, "category_id": 5, "score": "x", "segmentation": []}], "must be a finite number, got 'x'"),
+        ([{"image_id": 0, "category_id": 5, "score": 1, "segmentation": [], "bbox": [1]}], "got a list of 1"),
     ],
 )
 def test_results_that_are_none(coco: Path, tmp_path: Path, content: object, said: str) -> None:
@@ -182,7 +184,7 @@ def test_results_that_are_none(coco: Path, tmp_path: Path, content: object, said
         scored(find_samples(coco, task="instance", split="val"), content, tmp_path)
     assert "\n" not in str(error.value)
     (tmp_path / "results.json").write_text("[")
-    with pytest.raises(ValueError, match="expected COCO results"):
+    with pytest.raises(ValueError, match="cannot be read as JSON"):
         evaluate_results(tmp_path / "results.json", find_samples(coco, task="instance", split="val"))
 
 
@@ -246,3 +248,33 @@ def test_how_many_detections_count() -> None:
     assert limits(100) == (1, 10, 100)
     assert limits(400) == (1, 100, 400)
     assert limits(5) == (1, 10, 11)
+
+
+def test_more_than_a_hundred_detections_of_an_image_can_count(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    size, squares = (200, 300), [(20 * (i % 15), 20 * (i // 15)) for i in range(150)]
+    masks = []
+    for x, y in squares:
+        mask = np.zeros(size, bool)
+        mask[y + 2 : y + 12, x + 2 : x + 12] = True
+        masks.append(mask)
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", size[::-1]).save(tmp_path / "images" / "a.png")
+    content = {
+        "images": [{"id": 0, "file_name": "a.png", "height": size[0], "width": size[1]}],
+        "categories": [{"id": 5, "name": "cell"}],
+        "annotations": [annotation(i, 0, 5, mask) for i, mask in enumerate(masks)],
+    }
+    (tmp_path / "annotations" / "instances_val.json").write_text(json.dumps(content))
+    results = [{"image_id": 0, "category_id": 5, "score": 0.9, "segmentation": mask_to_rle(mask)} for mask in masks]
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(results))
+    code, out, err = run(capsys, "eval", path, tmp_path, "--split", "val", "--json")
+    assert code == 0
+    assert json.loads(out)["rows"]["results"]["mask_ap"] == pytest.approx(66.34, abs=0.01)  # as COCO scores it
+    assert "1 images have more than 100 detections of a class, of which the best 100 count; --max-detections N" in err
+    code, out, err = run(capsys, "eval", path, tmp_path, "--split", "val", "--json", "--max-detections", 150)
+    assert json.loads(out)["rows"]["results"]["mask_ap"] == 100.0
+    assert err == ""

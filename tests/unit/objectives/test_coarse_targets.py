@@ -11,8 +11,8 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.ops import roi_align
 
-from pointrend.data.annotations import pack
 from pointrend.data.batches import InstanceTargets, instance_batch, targets_of
+from pointrend.data.instance_masks import pack
 from pointrend.data.samples import InstanceMasks
 from pointrend.models.mask_losses import Positives
 from pointrend.models.mask_targets import bitmask_targets

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from pointrend.data.classes import CAMVID, CLASSES_FILE, EXAMPLE, ClassInfo, read_classes
+from pointrend.data.classes import CAMVID, CLASSES_FILE, EXAMPLE, ClassInfo, ClassList, read_classes
 from pointrend.data.finding import Layout, image_files, pair_labels, split_folder
 from pointrend.data.problems import DatasetError
 from pointrend.data.samples import SampleSet
@@ -19,16 +19,17 @@ def _matches(root: Path, split: str | None) -> bool:
 def _find(root: Path, split: str | None, *, layout: str, classes: tuple[ClassInfo, ...] | None = None) -> SampleSet:
     folder = split_folder(root, split)
     images, labels = image_files(folder / "images"), image_files(folder / "labels")
-    classes = classes or read_classes(folder)
-    if classes is None:
+    described = ClassList(classes, tuple(range(len(classes)))) if classes else read_classes(folder)
+    if described is None:
         raise DatasetError(
             f"{folder}: no {CLASSES_FILE} there or in {folder.resolve().parent}; write one that lists"
             f" the classes in the order of the label values, such as {EXAMPLE}"
         )
-    values = [value for value, info in enumerate(classes) if not info.ignore]
-    train_ids = {value: train_id for train_id, value in enumerate(values)}
-    counted = tuple(classes[value] for value in values)
-    return pair_labels(layout, images, labels, counted, train_ids, valid=range(len(classes)))
+    counted = [
+        (info, value) for info, value in zip(described.classes, described.values, strict=True) if not info.ignore
+    ]
+    train_ids = {value: train_id for train_id, (_, value) in enumerate(counted)}
+    return pair_labels(layout, images, labels, tuple(info for info, _ in counted), train_ids, valid=described.values)
 
 
 LAYOUTS = {

@@ -21,7 +21,8 @@ def _find(root: Path, split: str | None, *, layout: str, default: str) -> Sample
     """Find the files of a split; `default` is the class's name if there is no classes.json."""
     folder = split_folder(root, split)
     images, labels = image_files(folder / "images"), image_files(folder / "labels")
-    classes = read_classes(folder) or (ClassInfo(name=default, color=generate_colors(1)[0]),)
+    described = read_classes(folder)
+    classes = described.classes if described else (ClassInfo(name=default, color=generate_colors(1)[0]),)
     if len(classes) != 1:
         raise DatasetError(f"{folder}: layout {layout} supports one class, classes.json lists {len(classes)}")
     return SampleSet(
