@@ -45,6 +45,8 @@ def test_box_losses_of_published_instance_recipes_are_l1() -> None:
     assert len(instance) == 6
     assert {load_recipe(name).loss.smooth_l1_beta for name in instance} == {0.0}
     assert all(load_recipe(name).input.antialias for name in instance)
+    assert all(load_recipe(name).data.skip_empty for name in instance)
+    assert not load_recipe("nuclei-lite0").data.skip_empty
     assert load_recipe("nuclei-lite0").loss.smooth_l1_beta == pytest.approx(1 / 9)
 
 
