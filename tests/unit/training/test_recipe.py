@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import timm
 
 from pointrend.recipes import InstanceRecipe, SemanticRecipe
 from pointrend.training.recipe import (
@@ -48,6 +49,17 @@ def test_box_losses_of_published_instance_recipes_are_l1() -> None:
     assert all(load_recipe(name).data.skip_empty for name in instance)
     assert not load_recipe("nuclei-lite0").data.skip_empty
     assert load_recipe("nuclei-lite0").loss.smooth_l1_beta == pytest.approx(1 / 9)
+
+
+@pytest.mark.parametrize("name", [name for name in recipe_names() if "lite0" not in name])
+def test_published_recipes_say_which_imagenet_weights_they_start_from(name: str) -> None:
+    """And truly: timm's default of the backbone's name."""
+    recipe = load_recipe(name)
+    tag = timm.models.get_pretrained_cfg(recipe.model.backbone).tag
+    said, published = recipe.description.partition("ImageNet weights here: ")[2].split("; ")
+    assert said.startswith("timm's ")
+    assert tag in said
+    assert published.startswith("published: ") or name.startswith("lvis")
 
 
 def test_set_changes_one_value_and_nothing_else() -> None:
