@@ -145,7 +145,7 @@ def network_input(pixels: np.ndarray, *, input: InputSpec, test: TestSpec) -> tu
     image = torch.tensor(pixels).permute(2, 0, 1)
     size = (pixels.shape[0], pixels.shape[1])
     height, width = test_size(size, test)
-    image = F.resize(image, [height, width], antialias=True)
+    image = F.resize(image, [height, width], antialias=input.antialias)
     if input.channels == "bgr":
         image = image.flip(0)
     image = F.normalize(image.float(), mean=list(input.mean), std=list(input.std))

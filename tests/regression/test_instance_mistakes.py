@@ -45,6 +45,7 @@ from pointrend.models import (
 )
 from pointrend.models.mask_head import sample_in_boxes
 from pointrend.models.mask_losses import Positives, mask_losses
+from pointrend.models.mask_targets import MaskTargets
 from pointrend.objectives import InstanceLoss
 from pointrend.objectives.instance import InstanceObjective, sample_targets
 
@@ -253,7 +254,9 @@ def test_nothing_to_see_is_trained_through(full: tuple[bool, bool]) -> None:
     torch.zeros((), requires_grad=True).backward()
     assert not is_trained_through(torch.zeros(()), list(head.parameters()))
     none = Positives((torch.zeros(0, 4),), CLASS[:0], (CLASS[:0],))
-    ours = mask_losses(head, (fine(),), none, SIZE, lambda points: points[..., 0])
+    ours = mask_losses(
+        head, (fine(),), none, SIZE, MaskTargets(lambda points: points[..., 0], lambda side: torch.zeros(0, side, side))
+    )
     (ours.coarse + ours.points).backward()
     assert is_trained_through(ours.coarse, list(head.parameters()))
 

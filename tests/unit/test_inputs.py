@@ -144,6 +144,27 @@ def test_a_smaller_image_averages_pixels_that_bilinear_resizing_alone_would_skip
     assert (images[..., 1:-1] - 127.5).abs().max() <= 1
 
 
+def test_without_antialiasing_it_skips_them() -> None:
+    """As a second implementation of bilinear resizing, one pixel at a time, does."""
+    pixels = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
+    plain = {"mean": (0.0,) * 3, "std": (1.0,) * 3}
+    test = SemanticTest(shortest=32, longest=64)
+    images, _ = network_input(pixels, input=InputSpec(**plain, antialias=False), test=test)
+    height, width = images.shape[2:]
+
+    def at(row: int, column: int) -> np.ndarray:
+        y, x = ((i + 0.5) * n / m - 0.5 for i, n, m in ((row, 70, height), (column, 90, width)))
+        top, left = int(y), int(x)
+        rows = pixels[top : top + 2, left : left + 2].astype(float)
+        upper, lower = rows[:, 0] * (1 - x + left) + rows[:, 1] * (x - left)
+        return upper * (1 - y + top) + lower * (y - top)
+
+    expected = np.array([[at(row, column) for column in range(width)] for row in range(height)])
+    assert np.abs(images[0].permute(1, 2, 0).numpy() - expected).max() <= 1
+    smooth, _ = network_input(pixels, input=InputSpec(**plain), test=test)
+    assert (images - smooth).abs().mean() > 5
+
+
 def test_no_padding_where_the_size_fits() -> None:
     images, frame = network_input(
         np.zeros((64, 96, 3), np.uint8), input=InputSpec(), test=SemanticTest(shortest=64, pad_multiple=32)

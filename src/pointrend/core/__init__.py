@@ -1,7 +1,7 @@
 """The paper as pure functions over tensors: this package imports torch and nothing of ours."""
 
 from pointrend.core.labels import labels_of, resized_labels
-from pointrend.core.losses import mask_point_loss, point_accuracy, point_cross_entropy, semantic_cross_entropy
+from pointrend.core.losses import Average, mask_point_loss, point_accuracy, point_cross_entropy, semantic_cross_entropy
 from pointrend.core.points import (
     box_to_image,
     image_to_box,
@@ -30,6 +30,7 @@ __all__ = [
     "LABEL_SUBDIVISION",
     "MASK_SAMPLING",
     "MASK_SUBDIVISION",
+    "Average",
     "LossWeights",
     "Rendering",
     "Resize",

@@ -5,34 +5,49 @@ Shapes: N images, C classes, P points.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from pointrend.core.labels import labels_of
 
+Average = Literal["labelled", "all"]
+"""What a loss is averaged over: labelled pixels or points, or all, where ignored ones count with a loss of 0."""
+
 
 def semantic_cross_entropy(
-    logits: Tensor, labels: Tensor, *, ignore_index: int = 255, class_weights: Tensor | None = None
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    ignore_index: int = 255,
+    class_weights: Tensor | None = None,
+    average: Average = "labelled",
 ) -> Tensor:
-    """Return the mean cross entropy over pixels or points that are not ignored; 0 where all are.
+    """Return the mean cross entropy over pixels or points; 0 where all are ignored.
 
     Args:
         logits: (N, C, ...). A single logit (C = 1) is that of label 1: binary cross entropy.
         labels: (N, ...), integer, in 0..C-1 (0 or 1 for C = 1) or `ignore_index`.
         ignore_index: the label that does not count.
-        class_weights: (C,), or (2,) for C = 1; the mean is then weighted by the label's weight.
+        class_weights: (C,), or (2,) for C = 1; the sum, and the mean over labelled pixels, are then weighted by the
+            label's weight.
+        average: "labelled" divides by the number (or weight) of what is not ignored, "all" by the number of all pixels
+            or points, as mmsegmentation does unless it is told `avg_non_ignore`.
 
     Returns:
         A scalar, float32 or float64, computed at that precision also under autocast.
 
     Raises:
-        ValueError: the shapes disagree, or a label is not one of the above.
+        ValueError: the shapes disagree, or a label or `average` is not one of the above.
     """
     if logits.shape[0] != labels.shape[0] or logits.shape[2:] != labels.shape[1:]:
         raise ValueError(
             f"logits (N, C, ...) and labels (N, ...) disagree: {tuple(logits.shape)}, {tuple(labels.shape)}"
         )
+    if average not in ("labelled", "all"):
+        raise ValueError(f"average must be 'labelled' or 'all', got {average!r}")
     num_classes = max(2, logits.shape[1])
     labels = labels.long()
     counted = labels != ignore_index
@@ -49,16 +64,28 @@ def semantic_cross_entropy(
         else:
             each = F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="none")
         weight = counted.to(each) if class_weights is None else class_weights.to(each)[target] * counted
+        total = (each * weight).sum()
+        if average == "all":
+            return total / max(1, labels.numel())
         # Nothing but ignored labels: 0 with a graph, not 0 / 0.
-        return (each * weight).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
+        return total / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
 
 
 def point_cross_entropy(
-    point_logits: Tensor, point_labels: Tensor, *, ignore_index: int = 255, class_weights: Tensor | None = None
+    point_logits: Tensor,
+    point_labels: Tensor,
+    *,
+    ignore_index: int = 255,
+    class_weights: Tensor | None = None,
+    average: Average = "labelled",
 ) -> Tensor:
     """Return `semantic_cross_entropy` of point logits (N, P, C) against labels (N, P) (paper, section 4.2)."""
     return semantic_cross_entropy(
-        point_logits.transpose(1, 2), point_labels, ignore_index=ignore_index, class_weights=class_weights
+        point_logits.transpose(1, 2),
+        point_labels,
+        ignore_index=ignore_index,
+        class_weights=class_weights,
+        average=average,
     )
 
 

@@ -7,6 +7,7 @@ from pointrend.data.census import Census, ensure_learnable
 from pointrend.data.checks import check_dataset, ensure_sound
 from pointrend.data.classes import IGNORE, ClassInfo
 from pointrend.data.dataset import SegmentationDataset
+from pointrend.data.emptiness import with_objects
 from pointrend.data.images import ImageError
 from pointrend.data.layouts import LAYOUTS, find_samples
 from pointrend.data.problems import DatasetError
@@ -42,4 +43,5 @@ __all__ = [
     "repeat_factors",
     "semantic_batch",
     "train_transform",
+    "with_objects",
 ]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, field_validator
 
 from pointrend.data.reading import Reading
 from pointrend.strict import Strict
@@ -16,12 +16,26 @@ _Mean = Annotated[float, Field(ge=-1e5, le=1e5)]
 _Std = Annotated[float, Field(ge=1e-3, le=1e5)]
 
 
+def _of_switch(value: Any) -> Any:
+    return {True: "published", False: "none"}[value] if isinstance(value, bool) else value
+
+
+Photometric = Annotated[Literal["none", "mild", "published"], BeforeValidator(_of_switch)]
+"""How strongly colours are distorted; true means published, false none. See `PhotometricDistort`."""
+
+
 class InputSpec(Strict):
-    """The normalisation of the network's input: `(pixel - mean) / std` for pixels of 0 to 255, and channel order."""
+    """How an image becomes the network's input, in training and in tests alike.
+
+    It is `(pixel - mean) / std` for pixels of 0 to 255, in an order of channels.
+    """
 
     mean: tuple[_Mean, _Mean, _Mean] = (123.675, 116.28, 103.53)
     std: tuple[_Std, _Std, _Std] = (58.395, 57.12, 57.375)
     channels: Literal["rgb", "bgr"] = "rgb"
+    antialias: bool = Field(
+        True, description="smaller images average pixels, as Pillow does; false skips pixels between, as OpenCV does"
+    )
     intensity: Literal["full", "deep"] = Field(
         "full",
         description="how values of more than 8 bits become 0 to 255: from their type's range, or the image's own",
@@ -38,7 +52,7 @@ class _Augment(Strict):
 
     scale: Range | None = None
     flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
-    photometric: bool = False
+    photometric: Photometric = Field("none", description="distortion of colours: none, mild, or as published")
     grayscale: float = Field(0.0, ge=0, le=1, description="probability of conversion to grey")
 
     @field_validator("scale")
@@ -60,7 +74,7 @@ class SemanticAugment(_Augment):
         0.75, gt=0, le=1, description="maximum ratio of a crop's pixels that one class may cover; 1: off"
     )
     tries: int = Field(10, ge=0, description="maximum number of further crops drawn to satisfy `max_class_share`")
-    photometric: bool = True
+    photometric: Photometric = Field("published", description="distortion of colours: none, mild, or as published")
     rotate: float = Field(0.0, ge=0, le=180, description="maximum rotation in degrees, to either side")
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.transforms import v2
@@ -19,9 +19,19 @@ from torchvision.transforms.v2 import functional as F
 
 from pointrend.data.batches import InstanceTargets, targets_of
 from pointrend.data.classes import IGNORE
+from pointrend.data.colors import MildPhotometricDistort, PhotometricDistort
 from pointrend.data.samples import InstanceMasks
 from pointrend.data.settings import InputSpec, InstanceAugment, SemanticAugment
-from pointrend.data.windows import Window, draw_window, largest_ratio, nearest, resample, rotated_window, uniform
+from pointrend.data.windows import (
+    Window,
+    draw_window,
+    interpolate,
+    largest_ratio,
+    nearest,
+    resample,
+    rotated_window,
+    uniform,
+)
 
 
 def train_transform(
@@ -35,14 +45,14 @@ def train_transform(
     steps: list[nn.Module]
     if isinstance(augment, SemanticAugment):
         fill = input.mean if input.channels == "rgb" else input.mean[::-1]
-        steps = [SemanticWindow(augment, fill=fill), v2.RandomHorizontalFlip(augment.flip)]
+        steps = [SemanticWindow(augment, fill=fill, antialias=input.antialias), v2.RandomHorizontalFlip(augment.flip)]
         ids = torch.int64
         end: list[nn.Module] = [PadTo(augment.crop), v2.ToPureTensor()]
     else:
         turn = RandomTurn() if augment.dihedral else v2.RandomHorizontalFlip(augment.flip)
-        steps, ids, end = [InstanceWindow(augment), turn], torch.int32, [ToTargets()]
-    if augment.photometric:
-        steps.append(PhotometricDistort())
+        steps, ids, end = [InstanceWindow(augment, antialias=input.antialias), turn], torch.int32, [ToTargets()]
+    if augment.photometric != "none":
+        steps.append(PhotometricDistort() if augment.photometric == "published" else MildPhotometricDistort())
     if augment.grayscale:
         steps.append(v2.RandomGrayscale(augment.grayscale))
     if input.channels == "bgr":
@@ -60,9 +70,10 @@ class InstanceWindow(v2.Transform):
 
     _transformed_types = (tv_tensors.Image, tv_tensors.Mask)
 
-    def __init__(self, augment: InstanceAugment) -> None:
+    def __init__(self, augment: InstanceAugment, *, antialias: bool = True) -> None:
         super().__init__()
         self.augment = augment
+        self.antialias = antialias
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw the size of the resized image, then the window."""
@@ -78,7 +89,7 @@ class InstanceWindow(v2.Transform):
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Return the window of an image (3, H, W) uint8 or of masks (K, H, W)."""
-        return _windowed(inpt, params["scaled"], params["window"])
+        return _windowed(inpt, params["scaled"], params["window"], antialias=self.antialias)
 
 
 class SemanticWindow(v2.Transform):
@@ -92,13 +103,17 @@ class SemanticWindow(v2.Transform):
     Args:
         augment: its settings; the window's size is `crop`.
         fill: RGB in 0..255 of pixels outside of a rotated image; their labels are `IGNORE`.
+        antialias: see `InputSpec`.
     """
 
     _transformed_types = (tv_tensors.Image, tv_tensors.Mask)
 
-    def __init__(self, augment: SemanticAugment, *, fill: tuple[float, float, float] = (0, 0, 0)) -> None:
+    def __init__(
+        self, augment: SemanticAugment, *, fill: tuple[float, float, float] = (0, 0, 0), antialias: bool = True
+    ) -> None:
         super().__init__()
         self.augment = augment
+        self.antialias = antialias
         self.fill = (round(fill[0]), round(fill[1]), round(fill[2]))
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
@@ -111,10 +126,11 @@ class SemanticWindow(v2.Transform):
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Return the window of an image (3, H, W) uint8 or of labels (H, W) uint8."""
         scaled, window, angle = params["scaled"], params["window"], params["angle"]
+        part = partial(_windowed, inpt, scaled, antialias=self.antialias)
         if not angle:
-            return _windowed(inpt, scaled, window)
+            return part(window)
         fill = IGNORE if isinstance(inpt, tv_tensors.Mask) else self.fill
-        rotated = rotated_window(lambda part: _windowed(inpt, scaled, part), scaled, window, angle, fill=fill)
+        rotated = rotated_window(part, scaled, window, angle, fill=fill)
         return tv_tensors.wrap(rotated, like=inpt)
 
     def draw_size(self, height: int, width: int) -> tuple[int, int]:
@@ -148,28 +164,6 @@ class RandomTurn(v2.Transform):
         return tv_tensors.wrap(torch.rot90(flipped, params["which"] % 4, (-2, -1)).contiguous(), like=inpt)
 
 
-class PhotometricDistort(v2.Transform):
-    """A transform that changes brightness, contrast, saturation and hue, each with probability 0.5.
-
-    Contrast comes before saturation or last. Unlike torchvision's transform, and as in the published training of
-    segmentation models, colour channels are never permuted.
-    """
-
-    _transformed_types = (tv_tensors.Image,)
-
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Return the distorted image (3, H, W) uint8."""
-        contrast = (F.adjust_contrast, 0.5, 1.5)
-        steps = [(F.adjust_brightness, 0.875, 1.125), (F.adjust_saturation, 0.5, 1.5), (F.adjust_hue, -0.1, 0.1)]
-        steps.insert(len(steps) if _chosen() else 1, contrast)
-        # On Pillow images hue takes half the time that it takes on tensors.
-        image: Any = Image.fromarray(inpt.permute(1, 2, 0).contiguous().numpy())
-        for adjust, low, high in steps:
-            if _chosen():
-                image = adjust(image, uniform(low, high))
-        return tv_tensors.Image(F.pil_to_tensor(image))
-
-
 class PadTo(v2.Transform):
     """A transform that pads at the bottom and the right to a size (h, w): images with 0, labels with `IGNORE`."""
 
@@ -194,14 +188,10 @@ class ToTargets(nn.Module):
         return image.as_subclass(Tensor), targets_of(masks)
 
 
-def _chosen() -> bool:
-    return uniform(0, 1) < 0.5
-
-
-def _windowed(inpt: Any, scaled: tuple[int, int], window: Window) -> Any:
+def _windowed(inpt: Any, scaled: tuple[int, int], window: Window, *, antialias: bool) -> Any:
     if isinstance(inpt, tv_tensors.Mask):
         return tv_tensors.Mask(nearest(inpt, scaled, window))
-    return tv_tensors.Image(F.pil_to_tensor(resample(inpt, scaled, window)))
+    return tv_tensors.Image((resample if antialias else interpolate)(inpt, scaled, window))
 
 
 def _reverse_channels(image: tv_tensors.Image) -> tv_tensors.Image:

@@ -38,13 +38,28 @@ def largest_ratio(labels: Tensor) -> float:
     return int(counts.max()) / total if total else 1.0
 
 
-def resample(image: Tensor, scaled: tuple[int, int], window: Window) -> Image.Image:
-    """Return the window of an image that is resized to `scaled`, bilinearly with antialiasing."""
+def resample(image: Tensor, scaled: tuple[int, int], window: Window) -> Tensor:
+    """Return the window (3, h, w) uint8 of an image that is resized to `scaled`, bilinearly with antialiasing."""
     rows = _source(window[0], window[2], image.shape[-2], scaled[0])
     columns = _source(window[1], window[3], image.shape[-1], scaled[1])
     part = image[:, rows[0] : rows[1], columns[0] : columns[1]].permute(1, 2, 0).contiguous()
     box = (columns[2], rows[2], columns[3], rows[3])
-    return Image.fromarray(part.numpy()).resize((window[3], window[2]), Image.Resampling.BILINEAR, box=box)
+    resized = Image.fromarray(part.numpy()).resize((window[3], window[2]), Image.Resampling.BILINEAR, box=box)
+    pixels: Tensor = F.pil_to_tensor(resized)
+    return pixels
+
+
+def interpolate(image: Tensor, scaled: tuple[int, int], window: Window) -> Tensor:
+    """Return the window (3, h, w) uint8 of an image that is resized to `scaled`, bilinearly between four pixels.
+
+    Pixels in between are skipped where the image becomes smaller, as OpenCV's bilinear resizing does.
+    """
+    pixels = image.as_subclass(Tensor)
+    for axis, weights in ((0, (-1, 1)), (1, (1, -1))):  # rows, columns
+        low, high, after = _neighbors(window[axis], window[axis + 2], image.shape[axis + 1], scaled[axis])
+        one, other = (pixels.index_select(axis + 1, index).float() for index in (low, high))
+        pixels = torch.lerp(one, other, after.view(weights))
+    return pixels.round().to(torch.uint8)
 
 
 def nearest(mask: Tensor, scaled: tuple[int, int], window: Window) -> Tensor:
@@ -94,6 +109,14 @@ def _source(start: int, length: int, size: int, scaled: int) -> tuple[int, int, 
     reach = max(1.0, size / scaled) + 1
     first, last = max(0, math.floor(begin - reach)), min(size, math.ceil(end + reach))
     return first, last, begin - first, end - first
+
+
+def _neighbors(start: int, length: int, size: int, scaled: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the source pixels before and after `length` resized pixels from `start`, and the latter's weights."""
+    centers = torch.arange(start, start + length, dtype=torch.float64) + 0.5
+    position = (centers * (size / scaled) - 0.5).clamp(0, size - 1)
+    low = position.floor().long()
+    return low, (low + 1).clamp(max=size - 1), (position - low).float()
 
 
 def _nearest_index(start: int, length: int, size: int, scaled: int) -> Tensor:

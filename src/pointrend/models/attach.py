@@ -19,7 +19,8 @@ from pointrend.core import MASK_SAMPLING, MASK_SUBDIVISION, LossWeights, Samplin
 from pointrend.core.pasting import Paste, paste_mask
 from pointrend.errors import PointRendError
 from pointrend.models.mask_head import PointRendMaskHead, mask_head
-from pointrend.models.mask_losses import mask_losses, positives_of, read_bitmasks
+from pointrend.models.mask_losses import mask_losses, positives_of
+from pointrend.models.mask_targets import bitmask_targets
 from pointrend.models.settings import MaskArchitecture
 
 STRIDE = 4
@@ -176,7 +177,7 @@ class PointRendHeads(RoIHeads):
             (fine,),
             positives,
             _padded_size(fine),
-            lambda points_box: read_bitmasks(masks, positives.matched, positives.boxes, points_box),
+            bitmask_targets(masks, positives.matched, positives.boxes),
             self.sampling,
         )
         return {

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision import ops
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -174,15 +175,36 @@ class ProposalNetwork(RegionProposalNetwork):
         ]
 
     def losses(
-        self, raw: RpnOutput, targets: list[BoxTargets], sizes: Sequence[tuple[int, int]]
+        self,
+        raw: RpnOutput,
+        targets: list[BoxTargets],
+        sizes: Sequence[tuple[int, int]],
+        *,
+        smooth_l1_beta: float = 0.0,
     ) -> tuple[Tensor, Tensor]:
-        """Return the losses of objectness and boxes, against targets of each image."""
+        """Return the losses of objectness and boxes, as detectron2 computes them.
+
+        Both are sums over the anchors that are drawn, divided by the number to be drawn: `batch_size_per_image` of each
+        image, also where an image has fewer.
+
+        Args:
+            raw: from `raw`.
+            targets: of each image.
+            sizes: (h, w) of each image without padding.
+            smooth_l1_beta: see `box_losses`.
+        """
         anchors = self._anchors(raw, sizes)
         objectness, deltas = concat_box_prediction_layers(list(raw.objectness), list(raw.deltas))
         labels, matched = self.assign_targets_to_anchors(anchors, targets)
-        wanted = self.box_coder.encode(matched, anchors)
-        objectness_loss, box_loss = self.compute_loss(objectness, deltas, labels, list(wanted))
-        return objectness_loss, box_loss
+        wanted = torch.cat(list(self.box_coder.encode(matched, anchors)))
+        positive, negative = (torch.cat(drawn).nonzero()[:, 0] for drawn in self.fg_bg_sampler(labels))
+        drawn = torch.cat((positive, negative))
+        objectness_loss = F.binary_cross_entropy_with_logits(
+            objectness.flatten()[drawn], torch.cat(labels)[drawn], reduction="sum"
+        )
+        box_loss = F.smooth_l1_loss(deltas[positive], wanted[positive], beta=smooth_l1_beta, reduction="sum")
+        count = self.fg_bg_sampler.batch_size_per_image * len(sizes)
+        return objectness_loss / count, box_loss / count
 
     def _anchors(self, raw: RpnOutput, sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
         anchors: list[Tensor] = self.anchor_generator(ImageList(raw.objectness[0], list(sizes)), raw.objectness)
@@ -202,6 +224,35 @@ def _best(
     all_boxes, all_logits, levels = (torch.cat(parts) for parts in zip(*found, strict=True))
     kept = ops.batched_nms(all_boxes, all_logits, levels, nms)[:total]
     return Proposals(all_boxes[kept], all_logits[kept])
+
+
+def box_losses(
+    class_logits: Tensor,
+    deltas: Tensor,
+    labels: Sequence[Tensor],
+    regression: Sequence[Tensor],
+    *,
+    smooth_l1_beta: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """Return the losses of the box head's classes and boxes, as detectron2 computes them; 0 for no regions.
+
+    The loss of boxes is a sum over the regions with an object, divided by the number of all regions.
+
+    Args:
+        class_logits: (R, C + 1), the background first.
+        deltas: (R, 4 * (C + 1)), for each class; those of a region's own class count.
+        labels: (R,) of each image, 0 for background.
+        regression: (R, 4) of each image, the deltas wanted.
+        smooth_l1_beta: differences below it count by their square, as `torch.nn.SmoothL1Loss` says; 0 is L1, which
+            detectron2 publishes. torchvision has 1/9.
+    """
+    label = torch.cat(list(labels))
+    count = max(1, len(label))
+    class_loss = F.cross_entropy(class_logits, label, reduction="sum") / count
+    positive = torch.nonzero(label > 0)[:, 0]
+    own = deltas.view(len(deltas), class_logits.shape[1], 4)[positive, label[positive]]
+    wanted = torch.cat(list(regression))[positive]
+    return class_loss, F.smooth_l1_loss(own, wanted, beta=smooth_l1_beta, reduction="sum") / count
 
 
 @torch.no_grad()

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
+from torchvision.models.detection.roi_heads import RoIHeads
 
 from pointrend.core import MASK_SAMPLING, LossWeights, Sampling, box_to_image, sample_masks
 from pointrend.data import InstanceBatch, InstanceTargets
 from pointrend.models import InstancePointRend
+from pointrend.models.detector import box_losses
 from pointrend.models.mask_losses import Positives, mask_losses, positives_of
+from pointrend.models.mask_targets import MaskTargets, coarse_masks
 from pointrend.strict import Strict
 
 
@@ -24,6 +27,9 @@ class InstanceLoss(Strict):
     max_proposals: int = Field(1000, ge=1)
     regions: int = Field(512, ge=1, description="proposals of an image that the box head is trained on")
     positive_fraction: float = Field(0.25, gt=0, le=1, description="of these, at most")
+    smooth_l1_beta: float = Field(
+        0.0, ge=0, description="box losses are squared below this difference; 0: L1, as published"
+    )
     sampling: Sampling = MASK_SAMPLING
     weights: LossWeights = Field(LossWeights(), description="of the two mask losses")
 
@@ -78,7 +84,9 @@ class InstanceObjective(nn.Module):
         raw = network.rpn.raw(features.pyramid)
         # torchvision counts classes from 1: 0 is the background.
         wanted = [{"boxes": t.boxes.float(), "labels": t.classes + 1} for t in batch.targets]
-        objectness, proposal_loss = network.rpn.losses(raw, wanted, batch.valid)
+        objectness, proposal_loss = network.rpn.losses(
+            raw, wanted, batch.valid, smooth_l1_beta=self.loss.smooth_l1_beta
+        )
         proposals = network.rpn.proposals(
             raw, batch.valid, per_level=self.loss.proposals_per_level, total=self.loss.max_proposals
         )
@@ -86,14 +94,19 @@ class InstanceObjective(nn.Module):
             [p.boxes for p in proposals], wanted
         )
         output = network.boxes(features, regions)
-        class_loss, box_loss = fastrcnn_loss(output.class_logits, output.deltas, labels, regression)
+        class_loss, box_loss = box_losses(
+            output.class_logits, output.deltas, labels, regression, smooth_l1_beta=self.loss.smooth_l1_beta
+        )
         positives = positives_of(network.decoded(output, regions).detach(), labels, matched)
         coarse, points, accuracy = mask_losses(
             network.mask_head,
             features.fine,
             positives,
             features.size,
-            lambda points_box: sample_targets(batch.targets, positives, points_box, features.size),
+            MaskTargets(
+                points=lambda points_box: sample_targets(batch.targets, positives, points_box, features.size),
+                coarse=lambda side: coarse_targets(batch.targets, positives, side, batch.valid),
+            ),
             self.loss.sampling,
             generator=torch.Generator(device=batch.images.device).manual_seed(seed),
         )
@@ -125,3 +138,30 @@ def sample_targets(
             values[members] = sample_masks(ids, instance_ids[members], of_image[members])
         read.append(values)
     return torch.cat(read)
+
+
+def coarse_targets(
+    targets: Sequence[InstanceTargets], positives: Positives, side: int, valid: Sequence[tuple[int, int]]
+) -> Tensor:
+    """Return what the coarse masks of all regions should be; see `coarse_masks`.
+
+    Args:
+        targets: of each image.
+        positives: the regions.
+        side: pixels of a side of the coarse masks.
+        valid: (h, w) of each image without padding.
+
+    Returns:
+        (R, side, side), 0 or 1.
+    """
+    made = []
+    for target, matched, boxes, size in zip(targets, positives.matched, positives.boxes, valid, strict=True):
+        made.append(coarse_masks(partial(_mask_of, target, size), matched, boxes, side))
+    return torch.cat(made)
+
+
+def _mask_of(target: InstanceTargets, size: tuple[int, int], index: int) -> Tensor:
+    """Return the mask of an instance as `coarse_masks` takes it, without most of what lies to its right and below."""
+    right, bottom = (int(edge) + 1 for edge in target.boxes[index, 2:])
+    ids = target.ids[target.layers[index], : min(size[0], bottom), : min(size[1], right)]
+    return ids == target.instance_ids[index]

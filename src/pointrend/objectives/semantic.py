@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pointrend.core import (
     LABEL_SAMPLING,
+    Average,
     LossWeights,
     Sampling,
     point_accuracy,
@@ -31,6 +32,10 @@ class SemanticLoss(Strict):
 
     sampling: Sampling = LABEL_SAMPLING
     weights: LossWeights = LossWeights()
+    average: Average = Field(
+        "labelled",
+        description="losses are averaged over labelled pixels and points, or over all, ignored ones included",
+    )
     class_balance: float = Field(
         0.0, ge=0, le=1, description="classes weigh (median frequency / frequency) to this power, at most 5"
     )
@@ -72,7 +77,8 @@ class SemanticObjective(nn.Module):
         images, labels = batch
         output = self.network(images)
         upsampled = F.interpolate(output.coarse.float(), size=labels.shape[1:], mode="bilinear", align_corners=False)
-        coarse = semantic_cross_entropy(upsampled, labels, class_weights=self.class_weights)
+        average = self.loss.average
+        coarse = semantic_cross_entropy(upsampled, labels, class_weights=self.class_weights, average=average)
         points = training_points(
             output.coarse.detach().float(),
             self.loss.sampling,
@@ -81,7 +87,7 @@ class SemanticObjective(nn.Module):
         )
         point_logits = self.network.point_logits(output, points)
         point_labels = sample_labels(labels, points)
-        at_points = point_cross_entropy(point_logits, point_labels, class_weights=self.class_weights)
+        at_points = point_cross_entropy(point_logits, point_labels, class_weights=self.class_weights, average=average)
         weights = self.loss.weights
         return SemanticLosses(
             total=weights.coarse * coarse + weights.points * at_points,

@@ -2,6 +2,7 @@
 
 from pointrend.recipes.settings import (
     DataSettings,
+    InstanceDataSettings,
     InstanceRecipe,
     OptimSettings,
     Recipe,
@@ -12,6 +13,7 @@ from pointrend.recipes.settings import (
 
 __all__ = [
     "DataSettings",
+    "InstanceDataSettings",
     "InstanceRecipe",
     "OptimSettings",
     "Recipe",

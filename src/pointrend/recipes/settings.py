@@ -37,6 +37,12 @@ class DataSettings(Strict):
     allow_empty_classes: bool = Field(False, description="train although a class occurs in no image")
 
 
+class InstanceDataSettings(DataSettings):
+    """The data set's layout and the names of its splits, and which images instances are learned from."""
+
+    skip_empty: bool = Field(False, description="leave images without objects (crowds do not count) out of training")
+
+
 class OptimSettings(Strict):
     """The optimiser and its schedule: linear warmup, then polynomial decay, or steps if given."""
 
@@ -98,6 +104,7 @@ class InstanceRecipe(Recipe):
     """The settings of a training for instance segmentation."""
 
     task: Literal["instance"] = "instance"
+    data: InstanceDataSettings = InstanceDataSettings()
     model: InstanceArchitecture = InstanceArchitecture()
     augment: InstanceAugment = InstanceAugment()
     loss: InstanceLoss = InstanceLoss()

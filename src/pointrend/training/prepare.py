@@ -20,6 +20,7 @@ from pointrend.data import (
     find_samples,
     repeat_factors,
     train_transform,
+    with_objects,
 )
 from pointrend.data.census import remarks
 from pointrend.data.checks import Checked
@@ -117,7 +118,17 @@ def prepare(recipe: Recipe, root: Path, *, progress: Progress | None = None) -> 
         warn(f"the model is trained and evaluated on the same split, {recipe.data.val}")
     else:
         _ensure_apart(train.samples, val.samples)
-    return Training(recipe, train.samples, val.samples, contents=(train, val))
+    return Training(recipe, _learned_from(recipe, train.samples), val.samples, contents=(train, val))
+
+
+def _learned_from(recipe: Recipe, samples: SampleSet) -> SampleSet:
+    """Return the training split without what `data.skip_empty` leaves out, and warn of how many images that are."""
+    if not getattr(recipe.data, "skip_empty", False):
+        return samples
+    kept = with_objects(samples)
+    if count := len(samples.samples) - len(kept.samples):
+        warn(f"{count} images of {recipe.data.train} without objects are left out of training (data.skip_empty)")
+    return kept
 
 
 def _left_out(name: str, samples: SampleSet, checked: Checked) -> list[str]:

@@ -22,6 +22,29 @@ def test_one_logit_is_binary_cross_entropy() -> None:
     torch.testing.assert_close(loss, expected)
 
 
+@pytest.mark.parametrize("weights", [None, torch.tensor([1.0, 4.0, 0.5])])
+def test_an_average_over_all_counts_ignored_ones_with_a_loss_of_zero(weights: torch.Tensor | None) -> None:
+    """mmsegmentation's mean without `avg_non_ignore`: (weighted) losses by the number of all points."""
+    logits = torch.log(torch.tensor([[[0.5, 0.25, 0.25], [0.1, 0.1, 0.8], [0.1, 0.6, 0.3], [0.2, 0.3, 0.5]]]))
+    labels = torch.tensor([[0, 2, 255, 1]])
+    each = -torch.log(torch.tensor([0.5, 0.8, 0.3]))
+    counted = each if weights is None else each * weights[torch.tensor([0, 2, 1])]
+    loss = point_cross_entropy(logits, labels, class_weights=weights, average="all")
+    torch.testing.assert_close(loss, counted.sum() / 4)
+    mean = point_cross_entropy(logits, labels, class_weights=weights, average="labelled")
+    torch.testing.assert_close(mean, counted.sum() / (3 if weights is None else 5.5))
+    torch.testing.assert_close(point_cross_entropy(logits, labels, class_weights=weights), mean)
+
+
+def test_an_average_over_all_of_one_logit_and_of_nothing() -> None:
+    logits = torch.tensor([[[0.0], [2.0], [9.0]]])
+    loss = point_cross_entropy(logits, torch.tensor([[1, 255, 255]]), average="all")
+    torch.testing.assert_close(loss, torch.tensor(2.0).log() / 3)
+    assert point_cross_entropy(torch.zeros(1, 0, 3), torch.zeros(1, 0, dtype=torch.int64), average="all").item() == 0
+    with pytest.raises(ValueError, match="average must be 'labelled' or 'all', got 'valid'"):
+        point_cross_entropy(logits, torch.tensor([[1, 0, 0]]), average="valid")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("classes", [1, 2, 5])
 def test_no_points_and_only_ignored_points_have_a_loss_of_zero(classes: int) -> None:
     for logits, labels in [

@@ -16,6 +16,7 @@ from torchvision import tv_tensors
 
 from pointrend.data.batches import InstanceTargets
 from pointrend.data.dataset import drawn_from
+from pointrend.data.instance_masks import pack
 from pointrend.data.samples import InstanceMasks
 from pointrend.data.settings import InputSpec, InstanceAugment
 from pointrend.data.transforms import RandomTurn, train_transform
@@ -67,7 +68,8 @@ def turned(picture: Picture, which: int) -> Picture:
 
 def resized(picture: Picture, scaled: tuple[int, int], window: Window) -> tuple[np.ndarray, Tensor]:
     """Pixels (H, W, 3) and ids of a window."""
-    return np.asarray(resample(picture.image, scaled, window)), nearest(picture.masks.ids, scaled, window)
+    pixels = resample(picture.image, scaled, window).permute(1, 2, 0).numpy()
+    return pixels, nearest(picture.masks.ids, scaled, window)
 
 
 def inner(ids: np.ndarray) -> np.ndarray:
@@ -285,6 +287,18 @@ def test_a_transform_leaves_its_picture_alone() -> None:
     apply(picture, shortest=(64,), dihedral=True, photometric=True)
     assert torch.equal(picture.image, painted().image)
     assert torch.equal(picture.masks.ids, painted().masks.ids)
+
+
+@pytest.mark.parametrize(("antialias", "expected"), [(True, 127), (False, 255)])
+def test_training_resizes_as_the_input_says(antialias: bool, expected: int) -> None:
+    """Columns of white and black; a quarter as large, the nearest two pixels of every centre are white."""
+    image = torch.zeros(3, 128, 128, dtype=torch.uint8)
+    image[:, :, 1::4] = image[:, :, 2::4] = 255
+    nothing = pack([], [], [], (128, 128))
+    spec = InputSpec(mean=(0.0,) * 3, std=(1.0,) * 3, antialias=antialias)
+    found, _ = train_transform(InstanceAugment(scale=(0.25, 0.25)), spec)(tv_tensors.Image(image), nothing)
+    assert found.shape == (3, 32, 32)
+    assert (found[..., 1:-1] - expected).abs().max() <= 1
 
 
 def test_transforms_can_be_pickled() -> None:

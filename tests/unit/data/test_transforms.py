@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 from torchvision import tv_tensors
-from torchvision.transforms.v2 import functional as F
 
-from pointrend.data import transforms, windows
+from pointrend.data import windows
+from pointrend.data.colors import MildPhotometricDistort, PhotometricDistort
 from pointrend.data.settings import InputSpec, SemanticAugment
-from pointrend.data.transforms import PhotometricDistort, SemanticWindow, train_transform
+from pointrend.data.transforms import SemanticWindow, train_transform
 from pointrend.data.windows import largest_ratio
 
 MEAN, STD = (100.0, 120.0, 140.0), (50.0, 60.0, 70.0)
@@ -117,8 +117,13 @@ def test_window_equals_resizing_everything(
 
     whole = np.asarray(Image.fromarray(pixels).resize(scaled[::-1], Image.Resampling.BILINEAR))
     # Pillow adds the weights in a fixed-point sum; where the window starts may move its rounding by one.
-    part = np.asarray(windows.resample(image, scaled, window)).astype(int)
+    part = windows.resample(image, scaled, window).permute(1, 2, 0).numpy().astype(int)
     assert np.abs(part - whole[rows, columns]).max() <= 1
+
+    between = torch.nn.functional.interpolate(image.float()[None], scaled, mode="bilinear", align_corners=False)[0]
+    part = windows.interpolate(image, scaled, window)
+    assert part.dtype == torch.uint8
+    assert (part.float() - between[:, rows, columns]).abs().max() <= 0.502
 
     nearest = torch.nn.functional.interpolate(torch.from_numpy(values)[None, None], scaled, mode="nearest-exact")
     exact = np.array([[values[int((2 * y + 1) * height // (2 * scaled[0])),
@@ -128,6 +133,21 @@ def test_window_equals_resizing_everything(
     # torch computes source indices in float32, which differs where a centre falls on a border of two pixels.
     agree = nearest[0, 0].numpy() == exact
     assert agree.mean() > 0.5 or agree.size < 10
+
+
+@pytest.mark.parametrize(("antialias", "expected"), [(True, 127), (False, 255)])
+@pytest.mark.parametrize("rotate", [0.0, 1e-9])
+def test_training_resizes_as_the_input_says(antialias: bool, expected: int, rotate: float) -> None:
+    """Columns of white and black; a quarter as large, the nearest two pixels of every centre are white."""
+    pixels = np.zeros((128, 128, 3), np.uint8)
+    pixels[:, 1::4] = pixels[:, 2::4] = 255
+    image = tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1))
+    transform = train_transform(
+        SemanticAugment(crop=(24, 24), scale=(0.25, 0.25), photometric="none", max_class_share=1, rotate=rotate),
+        InputSpec(mean=(0.0,) * 3, std=(1.0,) * 3, antialias=antialias),
+    )
+    found, _ = transform(image, tv_tensors.Mask(torch.zeros(128, 128, dtype=torch.uint8)))
+    assert (found[..., 1:-1] - expected).abs().max() <= 1
 
 
 def test_image_and_labels_stay_aligned() -> None:
@@ -261,37 +281,20 @@ def test_flip_turns_both() -> None:
     assert torch.equal(out_labels, labels.long().flip(-1))
 
 
-def test_photometric_distortion_changes_colours_and_never_exchanges_channels() -> None:
-    image = tv_tensors.Image(torch.tensor([200, 60, 30], dtype=torch.uint8)[:, None, None].expand(3, 8, 8))
-    labels = tv_tensors.Mask(torch.zeros(8, 8, dtype=torch.uint8))
-    distort = PhotometricDistort()
-    seen = set()
-    for seed in range(60):
-        torch.manual_seed(seed)
-        out, same = distort(image, labels)
-        assert same is labels
-        red, green, blue = out[:, 4, 4].tolist()
-        seen.add((red, green, blue))
-        # Hue moves by a tenth of the circle at most: red stays the largest.
-        assert red == max(red, green, blue)
-    assert (200, 60, 30) in seen
-    assert len(seen) > 30
-
-
-def test_contrast_changes_before_saturation_or_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    image, _ = scene(8, 8)
-    picture = F.to_pil_image(image)
-    first = F.adjust_saturation(F.adjust_contrast(picture, 1.5), 1.5)
-    last = F.adjust_contrast(F.adjust_saturation(picture, 1.5), 1.5)
-    monkeypatch.setattr(transforms, "uniform", lambda low, high: high)
-    found = []
-    # Is contrast last? Then brightness, contrast or saturation, saturation or hue, hue or contrast.
-    for drawn in ([False, False, True, True, False], [True, False, True, False, True]):
-        monkeypatch.setattr(transforms, "_chosen", iter(drawn).__next__)
-        found.append(PhotometricDistort()(image))
-    assert torch.equal(found[0], F.pil_to_tensor(first))
-    assert torch.equal(found[1], F.pil_to_tensor(last))
-    assert not torch.equal(found[0], found[1])
+@pytest.mark.parametrize(
+    ("setting", "step"),
+    [
+        (True, PhotometricDistort),
+        ("published", PhotometricDistort),
+        ("mild", MildPhotometricDistort),
+        (False, None),
+        ("none", None),
+    ],
+)
+def test_photometric_says_which_distortion(setting: object, step: type | None) -> None:
+    transform = semantic_transform(crop=(8, 8), photometric=setting)
+    found = [type(s) for s in transform.transforms if isinstance(s, (PhotometricDistort, MildPhotometricDistort))]
+    assert found == ([step] if step else [])
 
 
 @pytest.mark.parametrize(

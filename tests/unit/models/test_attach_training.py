@@ -9,7 +9,7 @@ from hosts import attached, pictures, small, targets
 
 from pointrend.core import LossWeights, Sampling, sample_points
 from pointrend.models.attach import PointRendHeads, pasted
-from pointrend.models.mask_losses import read_bitmasks
+from pointrend.models.mask_targets import read_bitmasks
 
 
 def test_losses_reach_every_parameter_and_are_finite() -> None:

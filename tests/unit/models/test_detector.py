@@ -225,7 +225,7 @@ def test_an_image_where_nothing_is_left_has_no_proposals() -> None:
     assert found.logits.shape == (0,)
 
 
-def test_losses_of_proposals_are_torchvisions() -> None:
+def test_losses_of_proposals_are_torchvisions_where_its_smooth_l1_is_asked_for() -> None:
     made = network().train()
     targets = [{"boxes": torch.tensor([[10.0, 10, 30, 26], [50, 20, 80, 50]])}, {"boxes": torch.zeros(0, 4)}]
     features = [torch.randn(2, 8, 16, 24), torch.randn(2, 8, 8, 12)]
@@ -234,7 +234,7 @@ def test_losses_of_proposals_are_torchvisions() -> None:
     torch.manual_seed(1)
     _, theirs = made(images, OrderedDict(enumerate(features)), targets)
     torch.manual_seed(1)
-    ours = made.losses(made.raw(features), targets, [(64, 96), (50, 70)])
+    ours = made.losses(made.raw(features), targets, [(64, 96), (50, 70)], smooth_l1_beta=1 / 9)
     torch.testing.assert_close(ours[0], theirs["loss_objectness"])
     torch.testing.assert_close(ours[1], theirs["loss_rpn_box_reg"])
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from pointrend.core import LossWeights, Sampling, box_to_image, sample_points
 from pointrend.data import InstanceBatch, InstanceTargets
 from pointrend.models import InstanceArchitecture, InstancePointRend, instance_pointrend
-from pointrend.models.mask_losses import SUPERSAMPLES, Positives, mask_losses, positives_of
+from pointrend.models.mask_losses import Positives, mask_losses, positives_of
+from pointrend.models.mask_targets import MaskTargets
 from pointrend.objectives import InstanceLoss
 from pointrend.objectives.instance import InstanceLosses, InstanceObjective, sample_targets
 
@@ -105,6 +106,17 @@ def test_the_total_is_the_weighted_sum() -> None:
     assert not any(part.requires_grad for part in losses[1:])
 
 
+def test_the_setting_smooth_l1_beta_reaches_both_box_losses() -> None:
+    made = network()
+    published, smooth = (
+        run(InstanceObjective(made, InstanceLoss(smooth_l1_beta=beta)).eval(), batch(FULL, FULL)) for beta in (0.0, 9.0)
+    )
+    for name in ("proposals", "boxes"):
+        assert getattr(smooth, name) < 0.5 * getattr(published, name), name
+    for name in ("objectness", "classes", "coarse", "points"):
+        assert torch.equal(getattr(smooth, name), getattr(published, name)), name
+
+
 def test_points_depend_on_the_seed_alone() -> None:
     """Two seeds differ in the points' loss alone; the same seed twice, in nothing."""
     made = network()
@@ -188,17 +200,21 @@ def test_losses_of_a_perfect_and_of_a_wrong_mask_head() -> None:
         return sample_points(mask[None], box_to_image(points, box, SIZE))[..., 0]
 
     expected = torch.zeros(7, 7)
-    expected[:4] = 1  # half a cell is most of it
+    expected[:4] = 1
 
-    def loss_of(coarse: Tensor) -> float:
-        made.mask_head.coarse = lambda *_: coarse[None, None]  # type: ignore[method-assign, assignment, misc]
-        return float(
-            mask_losses(made.mask_head, [torch.zeros(1, 8, 16, 24)], positives, SIZE, read, Sampling(30)).coarse
-        )
+    def coarse(side: int) -> Tensor:
+        asked.append(side)
+        return expected[None]
+
+    def loss_of(logits: Tensor) -> float:
+        made.mask_head.coarse = lambda *_: logits[None, None]  # type: ignore[method-assign, assignment, misc]
+        targets = MaskTargets(read, coarse)
+        fine = [torch.zeros(1, 8, 16, 24)]
+        return float(mask_losses(made.mask_head, fine, positives, SIZE, targets, Sampling(30)).coarse)
 
     assert loss_of((expected * 2 - 1) * 20) < 1e-4
     assert loss_of((1 - expected * 2) * 20) == pytest.approx(20, rel=1e-3)
-    assert asked[:2] == [(7 * SUPERSAMPLES) ** 2, 30]
+    assert asked[:2] == [7, 30]
 
 
 def test_accuracy_is_the_share_of_right_points() -> None:
@@ -215,7 +231,8 @@ def test_accuracy_is_the_share_of_right_points() -> None:
 
     fine = [torch.zeros(1, 8, 16, 24)]
     generator = torch.Generator().manual_seed(0)
-    found = mask_losses(made, fine, positives, SIZE, left, Sampling(4000, importance=0), generator=generator)
+    targets = MaskTargets(left, lambda side: torch.zeros(1, side, side))
+    found = mask_losses(made, fine, positives, SIZE, targets, Sampling(4000, importance=0), generator=generator)
     assert float(found.accuracy) == pytest.approx(0.25, abs=0.03)
 
 
@@ -223,10 +240,10 @@ def test_no_regions_ask_for_no_targets() -> None:
     made = network(num_classes=1).mask_head
     none = Positives((torch.zeros(0, 4),), torch.zeros(0, dtype=torch.int64), (torch.zeros(0, dtype=torch.int64),))
 
-    def never(points: Tensor) -> Tensor:
-        raise AssertionError(points.shape)
+    def never(asked: object) -> Tensor:
+        raise AssertionError(asked)
 
-    found = mask_losses(made, [torch.zeros(1, 8, 16, 24)], none, SIZE, never)
+    found = mask_losses(made, [torch.zeros(1, 8, 16, 24)], none, SIZE, MaskTargets(never, never))
     (found.coarse + found.points).backward()
     assert float(found.coarse.detach()) == 0
     assert all(p.grad is not None and not p.grad.any() for p in made.parameters())

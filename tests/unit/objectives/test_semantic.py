@@ -42,6 +42,20 @@ def test_losses_are_those_of_the_paper_written_out() -> None:
     assert 0 <= losses.accuracy <= 1
 
 
+def test_losses_can_be_averaged_over_ignored_pixels_too() -> None:
+    """Both losses then shrink by the ratio of labelled pixels, and of labelled points."""
+    module, (images, labels) = objective().eval(), batch()
+    labels[:, :, :12] = 255  # a quarter of the pixels
+    labelled = module(SemanticBatch(images, labels), 7)
+    module.loss = SemanticLoss(sampling=Sampling(32), average="all")
+    everywhere = module(SemanticBatch(images, labels), 7)
+    assert everywhere.coarse.item() == pytest.approx(labelled.coarse.item() * 0.75, rel=1e-5)
+    points = training_points(module.network(images).coarse, Sampling(32), generator=torch.Generator().manual_seed(7))
+    ratio = (sample_labels(labels, points) != 255).float().mean().item()
+    assert 0.5 < ratio < 0.95
+    assert everywhere.points.item() == pytest.approx(labelled.points.item() * ratio, rel=1e-5)
+
+
 def test_points_depend_on_the_seed_alone() -> None:
     module, (images, labels) = objective().eval(), batch()
     same = [module(SemanticBatch(images, labels), 3).points.item() for _ in range(2)]

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import timm
 
 from pointrend.recipes import InstanceRecipe, SemanticRecipe
 from pointrend.training.recipe import (
@@ -32,7 +33,33 @@ def test_published_recipes_have_the_published_numbers() -> None:
     assert (sampling.num_points, sampling.oversample, sampling.importance) == (2048, 3.0, 0.75)
     assert (subdivision.num_points, subdivision.steps) == (8196, 2)
     assert recipe.augment.max_class_share == 0.75
+    assert recipe.augment.photometric == "published"
     assert load_recipe("ade20k-r101").train.iterations == 160_000
+    published = [load_recipe(f"{data}-{depth}") for data in ("cityscapes", "ade20k") for depth in ("r50", "r101")]
+    assert {recipe.loss.average for recipe in published} == {"all"}
+    assert not any(recipe.input.antialias for recipe in published)
+    assert load_recipe("people-lite0").loss.average == "labelled"
+
+
+def test_box_losses_of_published_instance_recipes_are_l1() -> None:
+    instance = [name for name in recipe_names() if "rcnn" in name]
+    assert len(instance) == 6
+    assert {load_recipe(name).loss.smooth_l1_beta for name in instance} == {0.0}
+    assert all(load_recipe(name).input.antialias for name in instance)
+    assert all(load_recipe(name).data.skip_empty for name in instance)
+    assert not load_recipe("nuclei-lite0").data.skip_empty
+    assert load_recipe("nuclei-lite0").loss.smooth_l1_beta == pytest.approx(1 / 9)
+
+
+@pytest.mark.parametrize("name", [name for name in recipe_names() if "lite0" not in name])
+def test_published_recipes_say_which_imagenet_weights_they_start_from(name: str) -> None:
+    """And truly: timm's default of the backbone's name."""
+    recipe = load_recipe(name)
+    tag = timm.models.get_pretrained_cfg(recipe.model.backbone).tag
+    said, published = recipe.description.partition("ImageNet weights here: ")[2].split("; ")
+    assert said.startswith("timm's ")
+    assert tag in said
+    assert published.startswith("published: ") or name.startswith("lvis")
 
 
 def test_set_changes_one_value_and_nothing_else() -> None:
@@ -45,7 +72,9 @@ def test_set_changes_one_value_and_nothing_else() -> None:
     ("text", "key", "value"),
     [
         ("augment.crop=[64, 96]", "crop", (64, 96)),
-        ("augment.photometric=false", "photometric", False),
+        ("augment.photometric=false", "photometric", "none"),
+        ("augment.photometric=true", "photometric", "published"),
+        ("augment.photometric=mild", "photometric", "mild"),
         ("augment.flip=0", "flip", 0.0),
         ("augment.base_short=null", "base_short", None),
     ],

@@ -51,6 +51,7 @@ def test_it_says_what_a_checkpoint_is(name: str) -> None:
         assert spec.architecture.backbone == f"resnet{depth}c"
         assert (spec.architecture.coarse_norm, spec.architecture.point.coarse_every_layer) == ("batch", True)
         assert (spec.input.channels, spec.input.mean[0], spec.input.std[0]) == ("rgb", 123.675, 58.395)
+        assert not spec.input.antialias  # OpenCV's bilinear resizing
         assert (spec.test.subdivision.num_points, spec.test.pad_multiple) == (8196, 1)
         assert spec.licence == "Apache-2.0"
         assert f"_r{depth}_" in published.file
@@ -60,6 +61,7 @@ def test_it_says_what_a_checkpoint_is(name: str) -> None:
         assert spec.architecture.stride_in_1x1
         assert (spec.architecture.coarse_norm, spec.architecture.point.coarse_every_layer) == ("group", False)
         assert (spec.input.channels, spec.input.mean, spec.input.std) == ("bgr", (103.53, 116.28, 123.675), (1, 1, 1))
+        assert spec.input.antialias  # Pillow's
         assert (spec.test.subdivision.num_points, spec.test.pad_multiple) == (8192, 32)
         assert spec.licence == "CC-BY-SA-3.0"
         assert published.sha256 is None
