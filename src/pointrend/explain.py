@@ -28,6 +28,8 @@ WINDOW_RATIO = 0.22
 """Ratio of the window's edge to the image's shortest edge."""
 WINDOW_CELLS = 16
 """Minimum edge of the window, in coarse cells."""
+REACH = 7
+"""Pixels of the network's input, nearly two cells of stride 4, by which rendering may move a boundary."""
 PANEL_INCHES = 4.6
 POINT_COLOR = "#ffee00"
 
@@ -122,15 +124,13 @@ def render(predictor: SemanticPredictor, pixels: np.ndarray) -> Rendering:
 
 
 def choose_window(rendering: Rendering) -> Window:
-    """Choose the square window with most changed labels at coarse boundaries; if there are none, with most points.
+    """Choose the square window in which rendering moved most of a boundary; if it moved none, that with most points.
 
     It lies within the image, with the size of `WINDOW_RATIO` and `WINDOW_CELLS`, or that of a smaller image.
     """
     height, width = rendering.encoded.frame.valid
     edge = max(WINDOW_RATIO * min(height, width), WINDOW_CELLS * 4)
-    changed = torch.from_numpy(rendering.coarse_labels != rendering.labels).float()[None, None]
-    changed = F.adaptive_avg_pool2d(changed, (height, width))
-    interest = changed * _coarse_boundary(rendering.coarse_labels, (height, width))
+    interest = _moved_boundary(rendering.coarse_labels, rendering.labels, (height, width))
     if rendering.steps:
         interest = interest + 1e-3 * _point_map(rendering.steps[-1], rendering.encoded.frame)
     box = (min(height, round(edge)), min(width, round(edge)))
@@ -142,13 +142,27 @@ def choose_window(rendering: Rendering) -> Window:
     return Window(left=left, top=top, right=left + box[1], bottom=top + box[0])
 
 
-def _coarse_boundary(labels: np.ndarray, size: tuple[int, int]) -> Tensor:
-    """Return (1, 1, h, w): 1 within two coarse cells of a boundary of coarse labels (H, W), else 0."""
-    coarse = torch.from_numpy(labels).float()[None, None]
-    coarse = F.interpolate(coarse, size=size, mode="nearest")
-    largest = F.max_pool2d(coarse, kernel_size=15, stride=1, padding=7)
-    smallest = -F.max_pool2d(-coarse, kernel_size=15, stride=1, padding=7)
-    return (largest != smallest).float()
+def _moved_boundary(coarse: np.ndarray, labels: np.ndarray, size: tuple[int, int]) -> Tensor:
+    """Return (1, 1, h, w): 1 where a boundary between two classes moved by at most `REACH` pixels, else 0.
+
+    There, the label changed to one that the coarse labels (H, W) have nearby, from one that the final labels have
+    nearby. Patches of another class, right or wrong, are no moved boundaries.
+    """
+    before, after = (
+        F.interpolate(torch.from_numpy(array).float()[None, None], size=size, mode="nearest")
+        for array in (coarse, labels)
+    )
+    changed = before != after
+    gained, lost = torch.zeros_like(changed), torch.zeros_like(changed)
+    for label in torch.unique(after[changed]).tolist():
+        gained |= changed & (after == label) & _near(before == label)
+    for label in torch.unique(before[changed]).tolist():
+        lost |= changed & (before == label) & _near(after == label)
+    return (gained & lost).float()
+
+
+def _near(mask: Tensor) -> Tensor:
+    return F.max_pool2d(mask.float(), kernel_size=2 * REACH + 1, stride=1, padding=REACH) > 0
 
 
 def _point_map(step: SubdivisionStep, frame: Frame) -> Tensor:

@@ -63,6 +63,19 @@ def test_changes_at_a_coarse_boundary_count_more_than_larger_ones_elsewhere() ->
     assert window.bottom >= 120
 
 
+def test_a_patch_of_another_class_is_no_moved_boundary() -> None:
+    size = (200, 300)
+    coarse = np.zeros(size, np.uint8)
+    coarse[:, :40] = 1
+    labels = coarse.copy()
+    labels[20:60, 30:60] = 2  # large, and at a boundary, but of a class that was not there
+    labels[150:160, 40:43] = 1
+    encoded = Encoded(None, Frame(padded=size, valid=size, size=size))
+    window = choose_window(Rendering(encoded, (), coarse, labels))  # type: ignore[arg-type]
+    assert window.top <= 150
+    assert window.bottom >= 160
+
+
 @pytest.mark.parametrize(("size", "steps"), [((1, 1), 2), ((1, 300), 1), ((40, 40), 0), ((300, 90), 2)])
 def test_any_image_has_a_window_inside(color_model: MakeModel, size: tuple[int, int], steps: int) -> None:
     rendering = render(predictor_of(color_model(pad_multiple=32), steps=steps), np.zeros((*size, 3), np.uint8))
