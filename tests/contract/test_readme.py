@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -97,3 +99,27 @@ def test_links_lead_somewhere() -> None:
     for page in pages:
         for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
             assert "://" in target or (page.parent / target).exists(), f"{page}: {target}"
+
+
+def test_python_passes_the_type_checker_of_a_user(tmp_path: Path) -> None:
+    for number, code in enumerate(blocks("python")):
+        (tmp_path / f"block_{number}.py").write_text(code)
+    # Of the packages that pointrend uses some are not typed throughout, and reading them takes minutes.
+    others = (
+        "torch",
+        "torchvision",
+        "timm",
+        "numpy",
+        "PIL",
+        "matplotlib",
+        "pydantic",
+        "lightning_fabric",
+        "torchmetrics",
+    )
+    skipped = f"[mypy-{','.join(f'{name}.*' for name in others)}]\nfollow_imports = skip\n"
+    settings = "[mypy]\nstrict = true\ndisallow_untyped_calls = false\nignore_missing_imports = true\n"
+    (tmp_path / "mypy.ini").write_text(settings + skipped)
+    options = ["--config-file", "mypy.ini", "--python-executable", sys.executable]
+    command = [sys.executable, "-m", "mypy", *options, *map(str, sorted(tmp_path.glob("*.py")))]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout

@@ -217,7 +217,7 @@ def test_without_the_extra_the_install_command_is_said(
         (["nothing", "DATA"], "no model is called"),
         (["MODEL", "DATA/missing"], "no such folder"),
         (["MODEL", "DATA", "--layout", "fodler"], "did you mean 'folder'"),
-        (["MODEL", "DATA", "--points", "0"], "at least 1"),
+        (["MODEL", "DATA", "--points", "0"], "points must be 1 to"),
         (["MODEL", "DATA", "--device", "foo"], "not a device"),
         (["MODEL", "DATA", "--boundary-share", "7"], "boundary-share"),
     ],

@@ -161,8 +161,8 @@ def test_no_steps_is_the_coarse_prediction(color_model: MakeModel, color_image: 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"size": 31}, "size must be at least 32.*got 31"),
-        ({"points": 0}, "points must be at least 1, got 0"),
+        ({"size": 31}, "size must be 32 to 8192.*got 31"),
+        ({"points": 0}, "points must be 1 to 100000000, got 0"),
         ({"steps": -1}, "steps must be 0 to 8, got -1"),
         ({"steps": 9}, "steps must be 0 to 8, got 9"),
         ({"score_threshold": 0.5}, "score_threshold is for instance models, colors labels pixels"),

@@ -125,8 +125,8 @@ def test_fewer_by_score_and_number(model: Model) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"size": 31}, "size must be at least 32"),
-        ({"points": 0}, "points must be at least 1"),
+        ({"size": 31}, "size must be 32 to 8192"),
+        ({"points": 0}, "points must be 1 to 100000000"),
         ({"steps": 7}, "steps must be 0 to 6"),
         ({"score_threshold": 1.0}, "score_threshold must be at least 0 and under 1"),
         ({"max_detections": 0}, "max_detections must be 1 to 65535"),
