@@ -90,7 +90,8 @@ def with_classes(
         if (count := counts[candidate.source]) not in (None, candidate.spec.num_logits)
         and named.fit(candidate.source, candidate.spec.model_copy(update={"num_logits": count}))
     ]
-    if not others:  # as many as published, or another model, which `recognise` and `to_model` report
+    exact = any(named.fit(candidate.source, candidate.spec) for candidate in candidates)
+    if exact or not others:  # as many as published, or another model, which `recognise` and `to_model` report
         found = published or recognise(tensors)
         return found if classes is None else _renamed_classes(found, found.spec.num_logits, classes)
     first, count = others[0], counts[others[0].source]
