@@ -279,7 +279,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         ("a,a,b", 2, "--classes: class names must differ, 'a' occurs more than once"),
         ("a,,b", 2, "--classes: expected a name"),
         ("a,\x1b[2J,b", 2, r"--classes: a class name must have no control characters, got '\x1b[2J'"),
-        (tmp_path / "missing.json", 2, "missing.json: cannot be read as JSON"),
+        (tmp_path / "missing.json", 2, "missing.json: no such file"),
     ):
         assert run(capsys, path, "--out", out, "--classes", classes)[0] == code
         assert part in run(capsys, path, "--out", out, "--classes", classes)[1]
