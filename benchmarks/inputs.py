@@ -84,12 +84,11 @@ def boxes_of_photographs(path: Path | None, *, count: int = 100, shortest: int =
 
 
 def _object_sizes(path: Path, shortest: int, longest: int) -> Tensor:
-    from pointrend.data import find_samples
+    from pointrend.data.coco_file import read_coco
 
     sizes = []
-    for sample in find_samples(path, task="instance").samples:
-        known = sample.annotations
-        height, width = known.size  # type: ignore[attr-defined]
-        scale = min(shortest / min(height, width), longest / max(height, width))
-        sizes += [(scale * a["bbox"][2], scale * a["bbox"][3]) for a in known.annotations]  # type: ignore[attr-defined]
+    for image in read_coco(path).images:
+        scale = min(shortest / min(image.size), longest / max(image.size))
+        boxes = [one.box for one in image.objects if one.box is not None]
+        sizes += [(scale * (right - left), scale * (bottom - top)) for left, top, right, bottom in boxes]
     return torch.tensor(sizes).clamp(min=1)

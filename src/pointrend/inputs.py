@@ -20,7 +20,7 @@ from pointrend.data.images import BROKEN, ImageError, Photo, image_pixels, read_
 from pointrend.data.intensity import GreyRangeError, to_bytes
 from pointrend.data.reading import Reading
 from pointrend.data.settings import InputSpec
-from pointrend.errors import PointRendError, printable, warn
+from pointrend.errors import PointRendError, printable
 from pointrend.spec import TestSpec
 
 ImageInput = str | Path | Image.Image | np.ndarray | Tensor
@@ -76,14 +76,6 @@ def to_photo(image: ImageInput, *, channels: Channels = "rgb", reading: Reading 
     raise PointRendError(
         f"expected a path, a PIL image, an array (H, W, 3) or a tensor (3, H, W), got {type(image).__name__}"
     )
-
-
-def to_pixels(image: ImageInput, *, channels: Channels = "rgb", reading: Reading = Reading()) -> np.ndarray:
-    """Return the pixels of `to_photo`; its notes are warned of."""
-    photo = to_photo(image, channels=channels, reading=reading)
-    for note in photo.notes:
-        warn(note)
-    return photo.pixels
 
 
 def _array_photo(array: np.ndarray, channels: Channels, kind: str, reading: Reading) -> Photo:

@@ -9,12 +9,16 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from pointrend.explain import Rendering, choose_window, explain, predict_and_keep, render, save_explanation
-from pointrend.inputs import Frame, to_pixels
+from pointrend.inputs import Frame, ImageInput, to_photo
 from pointrend.predict import Encoded, PredictOptions, SemanticPredictor
 from pointrend.results import is_ours
 from pointrend.zoo import Model
 
 MakeModel = Callable[..., Model]
+
+
+def to_pixels(image: ImageInput, **options: object) -> np.ndarray:
+    return to_photo(image, **options).pixels  # type: ignore[arg-type]
 
 
 def predictor_of(model: Model, **options: int) -> SemanticPredictor:

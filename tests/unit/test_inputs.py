@@ -10,10 +10,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pointrend.data import ImageError, InputSpec
-from pointrend.inputs import is_batch, network_input, test_size, to_pixels
+from pointrend.inputs import ImageInput, is_batch, network_input, test_size, to_photo
 from pointrend.spec import SemanticTest
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+
+
+def to_pixels(image: ImageInput, **options: object) -> np.ndarray:
+    return to_photo(image, **options).pixels  # type: ignore[arg-type]
 
 
 def test_every_kind_of_image_gives_the_same_pixels(tmp_path: Path) -> None:

@@ -224,3 +224,19 @@ def test_images_beyond_the_scale_are_predicted_in_tiles() -> None:
     assert {tuple(result.scores) for result in compared.values()} == {tuple(compared["coarse"].scores)}
     assert compared["coarse"].image.shape == (80, 200, 3)
     assert not any("tiles" in note for note in predict(model, picture(80, 96)).notes)
+
+
+def test_a_given_maximum_is_of_the_image_and_the_models_own_of_a_tile() -> None:
+    model = make_model(max_detections=20, scale=1.0, longest=96)
+    image = picture(80, 200)
+    whole = predict(model, image)
+    assert len(whole) > 20
+    few = predict(model, image, max_detections=7)
+    assert len(few) <= 7
+    assert few.scores[0] == whole.scores[0]
+    assert any(note.startswith("more than 7 objects were found, and the best 7 kept") for note in few.notes)
+
+
+def test_proposals_grow_with_the_maximum_up_to_their_own(model: Model) -> None:
+    assert predictor_of(model, max_detections=65535).test.detection.max_proposals == 20_000
+    assert predictor_of(model, max_detections=5).test.detection.max_proposals == 1000

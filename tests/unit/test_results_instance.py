@@ -160,6 +160,8 @@ def test_visible_objects_are_those_with_an_id() -> None:
     assert len(seen.table()) == len(seen.summary()["instances"]) == len(seen)  # type: ignore[arg-type]
     assert all(row.area for row in seen.table())
     assert seen.visible() is seen
+    assert seen.noted(()) is seen  # what was computed is kept
+    assert seen.noted(("a",)).notes == ("a", *seen.notes)
 
 
 def test_only_better_ones() -> None:

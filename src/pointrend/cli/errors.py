@@ -65,5 +65,5 @@ def describe(error: BaseException) -> str:
 
 
 def report(message: str, *, kind: str = "error") -> None:
-    """Print an error or a warning to stderr."""
+    """Print an error to stderr as one line, or a message of another kind, such as a note."""
     print(f"pointrend: {kind}: {message}", file=sys.stderr, flush=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def check_finite(logits: Tensor, what: str = "logits") -> Tensor:
-    """Return logits of any shape as they are, after a look at the smallest and the largest.
+    """Return logits of any shape unchanged, if all are finite.
 
     Raises:
         ValueError: one is NaN or infinite: the most uncertain of such logits, and their labels, mean nothing.

@@ -17,7 +17,7 @@ from pointrend.data.instance_masks import in_parts, measured, one_layer
 from pointrend.data.problems import ANNOTATION, SIZE, UNREADABLE, VALUE, DatasetError, Problem
 from pointrend.data.samples import Annotations, Inspection, InstanceMasks, InstanceTruth
 
-ONLY_0_AND_255 = "label values 0 and 255"
+OTHER_VALUES = "label values beside 0 and 255"
 ONLY_ID_255 = "one id, 255"
 ONE_ID_IN_PARTS = "one id, in several parts"
 
@@ -72,7 +72,7 @@ class LabelImage(Annotations):
             problems=tuple(problems),
             usable=None if problems else self,
             counts=np.bincount(self.values.lookup, weights=pixels, minlength=256),
-            marks=() if occurs[1:255].any() else (ONLY_0_AND_255,),
+            marks=(OTHER_VALUES,) if occurs[1:255].any() else (),
         )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pointrend.data.annotations import ONE_ID_IN_PARTS, ONLY_0_AND_255, ONLY_ID_255
+from pointrend.data.annotations import ONE_ID_IN_PARTS, ONLY_ID_255, OTHER_VALUES
 from pointrend.data.classes import CLASSES_FILE, IGNORE
 from pointrend.data.problems import DatasetError
 from pointrend.data.samples import Inspection, SampleSet
@@ -29,8 +29,10 @@ class Census:
     """Images of which pixels were looked at."""
     empty: int = 0
     """Images without objects, in instance data sets."""
+    decoded: int = 0
+    """Objects of the images that were read."""
     hollow: int = 0
-    """Objects without pixels, in the images that were read."""
+    """Those of them without pixels."""
     strays: int = 0
     """Polygons of one or two points that were left out."""
     marks: Counter[str] = field(default_factory=Counter)
@@ -46,6 +48,7 @@ class Census:
         if found.counts is None:
             return
         longest = max(len(self.totals), len(found.counts))
+        self.decoded += int(found.counts.sum()) if found.read and self.unit == "objects" else 0
         total = np.zeros(longest, np.int64)
         total[: len(self.totals)] = self.totals
         total[: len(found.counts)] += found.counts.astype(np.int64)
@@ -59,7 +62,7 @@ class Census:
 
     @property
     def counts(self) -> np.ndarray:
-        """(C,) the pixels, or the objects but crowds, of each class."""
+        """The number of pixels of each class, or of its objects without crowds: (C,)."""
         counts = np.zeros(len(self.samples.classes), np.int64)
         known = self.totals[: len(counts)]
         counts[: len(known)] = known
@@ -89,7 +92,7 @@ def ensure_learnable(name: str, census: Census, *, allow_empty_classes: bool = F
         allow_empty_classes: whether classes may occur nowhere.
     """
     missing, total = census.missing(), int(census.counts.sum())
-    if census.unit == "pixels" and census.marks[ONLY_0_AND_255] == census.images and missing:
+    if missing and census.ignored and not census.marks[OTHER_VALUES] and not allow_empty_classes:
         example = f'{{"name": "{missing[-1]}", "value": 255}}'
         raise DatasetError(
             f"{name}: its label images hold only 0 and 255, and 255 means ignored, so that {missing[-1]!r} occurs "
@@ -97,10 +100,10 @@ def ensure_learnable(name: str, census: Census, *, allow_empty_classes: bool = F
         )
     if not total:
         raise DatasetError(f"{name}: {_nothing(census)}")
-    if census.unit == "objects" and census.hollow >= total and census.read == census.images:
+    if census.hollow and census.hollow >= census.decoded:
         raise DatasetError(
-            f"{name}: none of its {total} objects has a pixel: their segmentations are empty, and boxes alone do not "
-            "train masks"
+            f"{name}: none of its {census.decoded} objects has a pixel: their segmentations are empty, and boxes alone "
+            "do not train masks"
         )
     with_objects = census.read - census.empty
     if census.marks[ONLY_ID_255] == with_objects and 2 * census.marks[ONE_ID_IN_PARTS] > with_objects:
@@ -117,7 +120,7 @@ def ensure_learnable(name: str, census: Census, *, allow_empty_classes: bool = F
 
 
 def remarks(name: str, census: Census) -> list[str]:
-    """Return what is harmless about a split, but should be known, one line each."""
+    """Return a line for each thing about a split that does no harm, but that its owner should know."""
     lines = []
     if census.unit == "objects" and census.empty:
         lines.append(f"{census.empty} of {census.images} images of {name} show no object")

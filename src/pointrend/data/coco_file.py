@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from pointrend.data.json_files import finite, json_text, read_json, whole
 from pointrend.data.problems import DatasetError
+from pointrend.errors import PointRendError, plain_text
 
 Box = tuple[float, float, float, float]
 
@@ -170,9 +171,12 @@ def _length(entry: Mapping[str, Any], key: str, image: int) -> int:
 
 
 def _text(value: object, name: str) -> str:
-    if not isinstance(value, str) or not value.strip() or not value.isprintable() or len(value) > 200:
-        raise DatasetError(f"{name} must be a text of 1 to 200 printable characters, got {json_text(value)}")
-    return value
+    if not isinstance(value, str) or not value.strip():
+        raise DatasetError(f"{name} must be a text, got {json_text(value)}")
+    try:
+        return plain_text(value, what=name)
+    except PointRendError as error:
+        raise DatasetError(str(error)) from error
 
 
 def _file_names(entry: Mapping[str, Any], number: int) -> tuple[str, ...]:

@@ -33,16 +33,14 @@ def with_objects(samples: SampleSet) -> SampleSet:
 
 
 def _shows_an_object(sample: Sample) -> bool:
-    size = image_size(sample.image)
-    for whole in (False, True):
-        counts = sample.annotations.inspect(sample.image, size, whole=whole).counts
-        if counts is not None:
-            return bool(counts.any())
-    return True  # reading it will say what is wrong
+    counts = sample.annotations.inspect(sample.image, None, whole=False).counts
+    if counts is None:  # only its pixels tell
+        counts = sample.annotations.inspect(sample.image, image_size(sample.image), whole=True).counts
+    return counts is None or bool(counts.any())  # where it cannot be read, reading it says why
 
 
 def _images_of_class(samples: SampleSet, kept: tuple[Sample, ...]) -> tuple[int, ...]:
-    """Count the images of each class anew, where the layout knows them."""
+    """Return the number of kept images that show each class, if the layout knows it without reading files."""
     if not samples.images_of_class:
         return ()
     counts = np.zeros(len(samples.images_of_class), np.int64)

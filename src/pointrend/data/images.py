@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pointrend.data.intensity import GreyRangeError, to_bytes
+from pointrend.data.intensity import GreyRangeError, limits, to_bytes
 from pointrend.data.reading import Reading
 from pointrend.data.tiff import is_deep_color, read_deep, stored_size, white_is_zero
 from pointrend.errors import PointRendError, printable, warn
@@ -207,7 +207,7 @@ def probe_image(path: Path, reading: Reading = Reading()) -> tuple[int, int]:
             image.draft("L", (1, 1))
         image.load()
         if image.mode in DEEP_MODES:
-            to_bytes(np.asarray(image), reading.scaling)
+            limits(np.asarray(image), reading.scaling)
         return size
 
 
@@ -375,7 +375,7 @@ def _values(path: Path, what: str, kind: str = "") -> np.ndarray:
 
 
 def _rawmode(image: Image.Image) -> str:
-    """Return Pillow's name of how grey values are stored, without the mark of exchanged black and white."""
+    """Return Pillow's name of the file's grey format, such as "L;4"; of inverted grey ("L;4I") that of plain grey."""
     tiles = getattr(image, "tile", None)
     arguments = tiles[0].args if tiles else None
     return str(arguments[0] if isinstance(arguments, tuple) else arguments).removesuffix("I").removesuffix("R")

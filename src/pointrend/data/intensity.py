@@ -22,7 +22,7 @@ _NEARLY_BLACK = 0.08
 
 
 class GreyRangeError(ValueError):
-    """Values outside the range from black to white."""
+    """Grey values that cannot be scaled: outside of the range from black to white, or none of them finite."""
 
 
 def to_bytes(
@@ -41,19 +41,9 @@ def to_bytes(
     Raises:
         GreyRangeError: with "full", values lie outside the range of their type; or none is finite.
     """
-    eight_bit = values.dtype == np.uint8
-    if eight_bit and scaling in ("full", "deep"):
+    if values.dtype == np.uint8 and scaling in ("full", "deep"):
         return (255 - values if white_is_zero else values), ()
-    if scaling == "full":
-        low, high = 0.0, _top(values)
-        _check_range(values, high)
-        notes = _darkness(values, high)
-    elif isinstance(scaling, tuple):
-        low, high = scaling
-        notes = (f"scaled from {low:g} .. {high:g}",)
-    else:
-        low, high = own_range(values)
-        notes = (f"scaled from {low:.6g} .. {high:.6g}, its own range",)
+    low, high, notes = limits(values, scaling)
     if values.dtype == np.uint16:  # noqa: SIM108  # a table is faster, and takes less memory
         scaled = _scaled(np.arange(65536), low, high)[values]
     else:
@@ -65,6 +55,17 @@ def _scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:
     ratio = (values.astype(np.float64) - low) / (high - low) if high > low else np.zeros(values.shape)
     scaled: np.ndarray = (np.nan_to_num(ratio, nan=0.0).clip(0, 1) * 255).round().astype(np.uint8)
     return scaled
+
+
+def limits(values: np.ndarray, scaling: Scaling) -> tuple[float, float, tuple[str, ...]]:
+    """Return the values of black and white, and the notes of `to_bytes`; raise as it does."""
+    if scaling == "full":
+        _check_range(values, _top(values))
+        return 0.0, _top(values), _darkness(values, _top(values))
+    if isinstance(scaling, tuple):
+        return *scaling, (f"scaled from {scaling[0]:g} .. {scaling[1]:g}",)
+    low, high = own_range(values)
+    return low, high, (f"scaled from {low:.6g} .. {high:.6g}, its own range",)
 
 
 def own_range(values: np.ndarray) -> tuple[float, float]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from pointrend.data.intensity import Scaling
-from pointrend.errors import PointRendError
+from pointrend.errors import PointRendError, shown
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What is read of an image file, and how its values are scaled.
+    """The page and channel that are read of an image file, and how its values become 0 to 255.
 
     Raises:
         PointRendError: a number is out of range.
@@ -27,5 +28,8 @@ class Reading:
             number = getattr(self, name)
             if number is not None and number < 1:
                 raise PointRendError(f"{name} is counted from 1, got {number}")
-        if isinstance(self.scaling, tuple) and not self.scaling[0] < self.scaling[1]:
-            raise PointRendError(f"the range must go from a smaller to a larger value, got {self.scaling}")
+        if isinstance(self.scaling, tuple):
+            if not -math.inf < self.scaling[0] < self.scaling[1] < math.inf:
+                raise PointRendError(f"the range must go from a smaller to a larger value, got {shown(self.scaling)}")
+        elif self.scaling not in ("full", "deep", "auto"):
+            raise PointRendError(f"intensity must be 'full', 'auto' or (low, high), got {shown(self.scaling)}")

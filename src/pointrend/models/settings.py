@@ -12,6 +12,7 @@ Width = Annotated[int, Field(ge=1, le=2**14)]
 """The number of channels of a layer."""
 
 
+MAX_PROPOSALS = 20_000
 AnchorSize = Annotated[float, Field(ge=1, le=1e5)]
 """The side of an anchor in pixels."""
 Ratio = Annotated[float, Field(ge=1e-3, le=1e3)]
@@ -90,7 +91,7 @@ class Detection(Strict):
     """How an instance network finds boxes."""
 
     proposals_per_level: int = Field(1000, ge=1, le=100_000, description="go into non-maximum suppression")
-    max_proposals: int = Field(1000, ge=1, le=20_000, description="come out of it, of all levels")
+    max_proposals: int = Field(1000, ge=1, le=MAX_PROPOSALS, description="come out of it, of all levels")
     proposal_nms: float = Field(0.7, gt=0, le=1, description="IoU above which the worse of two proposals is dropped")
     score_threshold: float = Field(0.05, ge=0, lt=1, description="probabilities must be above it")
     nms: float = Field(0.5, gt=0, le=1, description="IoU above which the worse of two boxes of a class is dropped")

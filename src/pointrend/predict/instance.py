@@ -18,6 +18,7 @@ from pointrend.errors import PointRendError
 from pointrend.inputs import Frame
 from pointrend.models import InstanceOutput, InstancePointRend, PointHead
 from pointrend.models.fast_masks import FastMasks
+from pointrend.models.settings import MAX_PROPOSALS
 from pointrend.predict.base import Encoded, Predictor, memory_reported
 from pointrend.predict.options import PredictOptions
 from pointrend.predict.tiles import merged, tiles_of
@@ -49,8 +50,9 @@ class InstancePredictor(Predictor[InstanceSpec, InstanceTest, InstanceOutput, In
         if options.max_detections is not None:
             changes["max_detections"] = options.max_detections
             # Each detection comes from a proposal, and several proposals are of one object.
+            wanted = min(2 * options.max_detections, MAX_PROPOSALS)
             for name in ("proposals_per_level", "max_proposals"):
-                changes[name] = max(getattr(detection, name), 2 * options.max_detections)
+                changes[name] = max(getattr(detection, name), wanted)
         return test.model_copy(update={"detection": detection.model_copy(update=changes)})
 
     @property
@@ -82,7 +84,18 @@ class InstancePredictor(Predictor[InstanceSpec, InstanceTest, InstanceOutput, In
             return of_tiles[0]
         notes = (f"predicted in {len(tiles)} tiles, because the image is larger than the model sees at its scale",)
         nms = self.test.detection.nms
-        return {stage: merged([found[stage] for found in of_tiles], tiles, pixels, nms).noted(notes) for stage in shown}
+        merged_stages = {stage: merged([found[stage] for found in of_tiles], tiles, pixels, nms) for stage in shown}
+        return {stage: self._limited(found).noted(notes) for stage, found in merged_stages.items()}
+
+    def _limited(self, found: InstanceResult) -> InstanceResult:
+        """Return the best objects of an image in tiles, at most as many as `max_detections` allows if it is given.
+
+        The model's own maximum is of a tile: in a large image there are more objects.
+        """
+        maximum = self.options.max_detections
+        if maximum is None or len(found) <= maximum:
+            return found
+        return replace(found[:maximum], notes=tuple(dict.fromkeys((*found.notes, _limit_note(maximum)))))
 
     def _network_output(self, images: Tensor, frame: Frame) -> InstanceOutput:
         output: InstanceOutput = self.network(images, [frame.valid], self.test.detection)
@@ -109,8 +122,6 @@ class InstancePredictor(Predictor[InstanceSpec, InstanceTest, InstanceOutput, In
         """Return the instances of an image (H, W, 3) uint8 RGB with the mask logits of one stage."""
         (found,) = encoded.output.detections
         boxes = self._image_boxes(encoded).cpu().numpy()
-        maximum = self.test.detection.max_detections
-        limit = f"more than {maximum} objects were found, and the best {maximum} kept; --max-detections N keeps more"
         return InstanceResult(
             boxes=boxes,
             scores=found.scores.cpu().numpy(),
@@ -124,7 +135,7 @@ class InstancePredictor(Predictor[InstanceSpec, InstanceTest, InstanceOutput, In
             classes=self.spec.classes,
             image=pixels,
             path=path,
-            notes=(f"{limit} (max_detections=N)",) if found.limited else (),
+            notes=(_limit_note(self.test.detection.max_detections),) if found.limited else (),
         )
 
     def _image_boxes(self, encoded: Encoded[InstanceOutput]) -> Tensor:
@@ -133,3 +144,8 @@ class InstancePredictor(Predictor[InstanceSpec, InstanceTest, InstanceOutput, In
         # The two factors differ, because the network's size is rounded to whole pixels.
         factors = (frame.size[1] / frame.valid[1], frame.size[0] / frame.valid[0])
         return found.boxes * found.boxes.new_tensor(factors).repeat(2)
+
+
+def _limit_note(maximum: int) -> str:
+    limit = f"more than {maximum} objects were found, and the best {maximum} kept"
+    return f"{limit}; --max-detections N (max_detections=N) keeps more"

@@ -19,6 +19,8 @@ from pointrend.spec import TestSpec
 
 OVERLAP = 1 / 8
 """Of a tile's edge. Larger objects may be cut by every tile."""
+MIN_TILE = 64
+"""Smaller tiles are not worth it: the whole image is predicted at a smaller scale instead."""
 _EDGE = 2.0
 """An object that ends this close to a tile's edge within the image, in pixels, may be cut by it."""
 _COVERED = 0.5
@@ -31,6 +33,8 @@ Tile = tuple[int, int, int, int]
 def tiles_of(size: tuple[int, int], test: TestSpec) -> list[Tile]:
     """Return the tiles in which an image of `size` (H, W) is predicted; the whole image if the model can see it."""
     length = int(test.longest / test.scale) if test.scale is not None else max(size)
+    if length < MIN_TILE:
+        return [(0, 0, size[1], size[0])]
     tops, lefts = (_starts(edge, length) for edge in size)
     return [(left, top, min(size[1], left + length), min(size[0], top + length)) for top in tops for left in lefts]
 

@@ -36,6 +36,8 @@ class Result(ABC):
 
     def noted(self, notes: Sequence[str]) -> Self:
         """Return the result with further notes before its own."""
+        if not notes:  # what was cached is kept
+            return self
         return replace(self, notes=(*notes, *self.notes))
 
     @abstractmethod

@@ -64,7 +64,7 @@ class Model(nn.Module):
         """Predict at the image's own size, with the model's test settings or the given ones.
 
         Args:
-            image: see `to_pixels`: a path; a PIL image; an array (H, W, 3) or a tensor (3, H, W). A list or a batch
+            image: see `to_photo`: a path; a PIL image; an array (H, W, 3) or a tensor (3, H, W). A list or a batch
                 (N, 3, H, W) gives a list of results, a generator gives a generator.
             size: the shortest edge at which the network sees an image.
             points: N of a subdivision step.

@@ -156,3 +156,19 @@ def test_it_runs_from_a_checkout() -> None:
     )
     assert done.stdout.startswith("Usage: python -m benchmarks")
     assert "--logits" in done.stdout
+
+
+def test_boxes_have_the_sizes_of_an_annotation_file(tmp_path: Path) -> None:
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg", "height": 400, "width": 500}],
+        "categories": [{"id": 1, "name": "cup"}],
+        "annotations": [
+            {"id": i, "image_id": 1, "category_id": 1, "segmentation": [], "bbox": box}
+            for i, box in enumerate(([10, 10, 30, 40], None, [0, 0, 500, 400]))
+        ],
+    }
+    path = tmp_path / "instances_val.json"
+    path.write_text(json.dumps(content))
+    boxes = boxes_of_photographs(path)
+    # Twice as large, as the network sees the image; none is stated for the second object.
+    assert (boxes[:, 2:] - boxes[:, :2]).round().tolist() == [[60, 80], [1000, 800]]

@@ -110,3 +110,10 @@ def test_training_says_how_many_were_left_out_and_evaluates_on_all(tmp_path: Pat
         load_recipe("coco-rcnn-r50-1x", ["data.train=train", "data.val=val", "data.skip_empty=false"]), tmp_path
     )
     assert len(every.train_samples.samples) == 4
+
+
+def test_no_image_is_opened_where_the_annotations_tell(tmp_path: Path) -> None:
+    found = find_samples(write_coco(tmp_path), task="instance", split="val")
+    for sample in found.samples:
+        sample.image.unlink()
+    assert len(with_objects(found).samples) == 2

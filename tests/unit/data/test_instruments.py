@@ -178,3 +178,17 @@ def test_what_is_no_file_is_one_line_and_does_not_hang(tmp_path: Path) -> None:
     (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     with pytest.raises(ImageError, match="pip install pillow-heif"):
         read_image(tmp_path / "a.heic")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"scaling": "dark"}, "intensity must be 'full', 'auto' or \\(low, high\\), got 'dark'"),
+        ({"scaling": (5.0, 5.0)}, "from a smaller to a larger value"),
+        ({"scaling": (0.0, float("inf"))}, "from a smaller to a larger value"),
+        ({"page": 0}, "page is counted from 1, got 0"),
+    ],
+)
+def test_readings_that_mean_nothing_are_refused(settings: dict[str, object], said: str) -> None:
+    with pytest.raises(PointRendError, match=said):
+        Reading(**settings)  # type: ignore[arg-type]

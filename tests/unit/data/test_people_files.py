@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from people_files import SIZE, Content, coco_content, disc, prepared, write_coco, write_labels
+from PIL import Image
 
-from pointrend.data import DatasetError, find_samples
+from pointrend.data import DatasetError, checks, find_samples
 from pointrend.errors import PointRendWarning
 
 
@@ -159,8 +160,11 @@ def test_masks_given_as_ids_are_refused_and_one_number_for_blobs_warned_of(tmp_p
         (first("annotations", category_id=[1]), "category_id of annotation 1 must be a whole number, got a list of 1"),
         (first("annotations", image_id=None), "image_id of annotation 1 must be a whole number, got null"),
         (first("categories", id=math.inf), "a category's id must be a whole number, got inf"),
-        (first("categories", name=None), "the name of category 1 must be a text"),
-        (first("categories", name="\x1b[2Jrust"), r"printable characters, got '\x1b[2Jrust'"),
+        (first("categories", name=None), "the name of category 1 must be a text, got null"),
+        (
+            first("categories", name="\x1b[2Jrust"),
+            r"must have no control characters, got '\x1b[2Jrust'",
+        ),
     ],
 )
 def test_files_that_cannot_be_understood_are_refused_with_their_name(tmp_path: Path, edit: Any, said: str) -> None:
@@ -334,3 +338,27 @@ def test_deep_nesting_is_one_line(tmp_path: Path) -> None:
     (root / "annotations/instances_train.json").write_text("[" * 100_000)
     said = refusal(root, "coco")
     assert said == f"{root / 'annotations/instances_train.json'}: cannot be read as JSON (nested too deeply)"
+
+
+def test_ignored_pixels_beside_the_background_alone_are_no_masks_of_255(tmp_path: Path) -> None:
+    """As in a small val split, where 255 marks boundaries and no object happens to be."""
+    root = write_labels(tmp_path, lambda mask: mask.astype(np.uint8))
+    for path in (root / "val/labels").iterdir():
+        labels = np.zeros(SIZE, np.uint8)
+        labels[:3] = 255
+        Image.fromarray(labels).save(path)
+    with pytest.warns(PointRendWarning, match="val does not show rust"):
+        prepared(root, "folder")
+    assert "255 means ignored" in refusal(
+        write_labels(tmp_path / "b", lambda mask: mask.astype(np.uint8) * 255), "folder"
+    )
+    background = write_labels(tmp_path / "c", lambda mask: np.zeros(SIZE, np.uint8))
+    assert "no image shows 'rust'" in refusal(background, "folder")  # there is no 255 to speak of
+
+
+def test_empty_segmentations_are_refused_where_only_some_images_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "READ_WHOLE", 2)
+    root = write_coco(tmp_path, each_annotation(segmentation=[]), count=6)
+    assert "none of its 2 objects has a pixel" in refusal(root, "coco")

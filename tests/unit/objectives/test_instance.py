@@ -250,7 +250,7 @@ def test_no_regions_ask_for_no_targets() -> None:
 
 
 def test_it_learns_one_image() -> None:
-    """Thirty steps on one picture: the masks' loss falls."""
+    """Forty-five steps on one picture: the masks' loss falls."""
     made = network(num_classes=1)
     objective = InstanceObjective(made, InstanceLoss(sampling=Sampling(50), regions=32)).train()
     image = torch.zeros(1, 3, *SIZE)
@@ -258,10 +258,10 @@ def test_it_learns_one_image() -> None:
     samples = InstanceBatch(image, (SIZE,), (target([(10, 10, 40, 50)], classes=1),))
     optimizer = torch.optim.Adam(made.parameters(), lr=3e-3)
     history = []
-    for step in range(30):
+    for step in range(45):
         losses = run(objective, samples, seed=step, draw=step)
         optimizer.zero_grad()
         losses.total.backward()
         optimizer.step()
         history.append(float(losses.coarse + losses.points))
-    assert sum(history[-5:]) < 0.85 * sum(history[:5]), history
+    assert sum(history[-3:]) < 0.7 * sum(history[:3])

@@ -94,3 +94,8 @@ def test_objects_of_other_classes_do_not_cover_each_other() -> None:
 
 def test_nothing_found() -> None:
     assert len(merge((100, 250), [])) == 0
+
+
+def test_tiles_have_a_smallest_size() -> None:
+    """A model file may ask for a scale of 16 and 32 pixels: a photograph would be a million tiles."""
+    assert tiles_of((4000, 3000), InstanceTest(scale=16, longest=32)) == [(0, 0, 3000, 4000)]
