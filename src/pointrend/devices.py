@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
-from pointrend.errors import PointRendError
+from pointrend.errors import PointRendError, warn
 
 
 def available_device(device: torch.device | str) -> torch.device:
@@ -33,3 +35,24 @@ def _examples() -> str:
     if torch.backends.mps.is_available():
         names.append("mps")
     return " or ".join(names)
+
+
+_predicted_in: int | None = None
+"""The process that predicted first."""
+
+
+def ready_after_fork() -> None:
+    """Make PyTorch compute on one thread in a process that was forked from one that had predicted.
+
+    The threads of the other process do not exist here, and PyTorch would wait for them for ever. A warning says so.
+    """
+    global _predicted_in
+    if _predicted_in is None:
+        _predicted_in = os.getpid()
+    elif _predicted_in != os.getpid():
+        _predicted_in = os.getpid()
+        torch.set_num_threads(1)
+        warn(
+            "this process was forked from one that had predicted, and computes on one thread; start processes by "
+            "spawn (multiprocessing.get_context('spawn')) for more"
+        )

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import socket
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import timm
 import torch
+from huggingface_hub import constants, try_to_load_from_cache
 from torch import nn
 
 from pointrend.errors import warn
@@ -70,8 +74,13 @@ def load_imagenet_weights(backbone: Backbone, name: str) -> None:
         _load_lite0(backbone)
         return
     try:
+        source = _file_or_address(name)
         pretrained = timm.create_model(
-            name, features_only=True, out_indices=backbone.model.feature_info.out_indices, pretrained=True
+            name,
+            features_only=True,
+            out_indices=backbone.model.feature_info.out_indices,
+            pretrained=True,
+            pretrained_cfg_overlay=source,
         )
     except (RuntimeError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
@@ -80,6 +89,24 @@ def load_imagenet_weights(backbone: Backbone, name: str) -> None:
             "use --set start.weights=none to train from scratch"
         ) from error
     backbone.model.load_state_dict(pretrained.state_dict())
+
+
+def _file_or_address(name: str) -> dict[str, str]:
+    """Return what replaces the origin of timm's weights: their file, if they were downloaded before, else nothing.
+
+    Raises:
+        ConnectionError: they were not, and the name of the server is not known here, as without a network. timm would
+            try again for a minute.
+    """
+    hub = timm.get_pretrained_cfg(name).hf_hub_id
+    if hub and isinstance(file := try_to_load_from_cache(hub, "model.safetensors"), str):
+        return {"file": file}
+    if not getproxies():  # a proxy knows names that this machine does not
+        try:
+            socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, None)
+        except OSError as error:
+            raise ConnectionError(f"no network: {urlsplit(constants.ENDPOINT).hostname} is not known") from error
+    return {}
 
 
 def _load_lite0(backbone: Backbone) -> None:

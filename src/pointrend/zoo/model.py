@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pointrend.data.intensity import Scaling
 from pointrend.data.reading import Reading
+from pointrend.devices import ready_after_fork
 from pointrend.errors import warn
 from pointrend.inputs import Channels, ImageInput, is_batch, to_photo
 from pointrend.models.folding import prepared
@@ -125,6 +126,7 @@ class Model(nn.Module):
 
     def scoring_predictor(self, options: PredictOptions = PredictOptions()) -> Predictor[Any, Any, Any, Any]:
         """Return a predictor that keeps detections above the model's own, lower threshold, as metrics need."""
+        ready_after_fork()
         return self.task.predictor(self._prepared.of(self.network), self.spec, options)
 
     def __repr__(self) -> str:
