@@ -12,6 +12,7 @@ from pointrend.data.images import ImageError, image_size, probe_image
 from pointrend.data.problems import KINDS, NO_IMAGE, NO_LABEL, UNREADABLE, DatasetError, Problem
 from pointrend.data.reading import Reading
 from pointrend.data.samples import Inspection, Sample, SampleSet
+from pointrend.errors import printable
 
 READ_WHOLE = 2000
 """Number of images whose annotations are decoded in larger instance data sets; they are evenly spaced."""
@@ -114,7 +115,7 @@ def describe(problems: tuple[Problem, ...], *, limit: int = 5) -> str:
         if not of_kind:
             continue
         lines.append(f"{kind}: {len(of_kind)} file{'s' if len(of_kind) > 1 else ''}")
-        lines += [f"  {problem.path}: {problem.detail}" for problem in of_kind[:limit]]
+        lines += [f"  {printable(str(problem.path), length=4096)}: {problem.detail}" for problem in of_kind[:limit]]
         if len(of_kind) > limit:
             lines.append(f"  and {len(of_kind) - limit} more")
     return "\n".join(lines)

@@ -170,11 +170,11 @@ def _length(entry: Mapping[str, Any], key: str, image: int) -> int:
     return length
 
 
-def _text(value: object, name: str) -> str:
+def _text(value: object, name: str, *, length: int = 200) -> str:
     if not isinstance(value, str) or not value.strip():
         raise DatasetError(f"{name} must be a text, got {json_text(value)}")
     try:
-        return plain_text(value, what=name)
+        return plain_text(value, what=name, length=length)
     except PointRendError as error:
         raise DatasetError(str(error)) from error
 
@@ -188,9 +188,7 @@ def _file_names(entry: Mapping[str, Any], number: int) -> tuple[str, ...]:
 
 
 def _path(value: object, number: int) -> str:
-    if not isinstance(value, str) or not value.strip() or "\0" in value or len(value) > 4096:
-        raise DatasetError(f"file_name of image {number} must be a text, got {json_text(value)}")
-    return value
+    return _text(value, f"file_name of image {number}", length=4096)
 
 
 def _labels(entry: Mapping[str, Any], key: str, image: int, label_of: Mapping[int, int]) -> tuple[int, ...]:

@@ -65,7 +65,7 @@ def _decode(rle: Mapping[str, object]) -> np.ndarray:
 
 
 def _compressed(rle: Mapping[str, object], size: tuple[int, int]) -> Mapping[str, object]:
-    if set(rle) < {"size", "counts"}:
+    if not {"size", "counts"} <= set(rle):
         raise DatasetError(f"RLE must have 'size' and 'counts', got {shown(', '.join(sorted(map(str, rle))))}")
     counts, stated = rle["counts"], rle["size"]
     if not isinstance(stated, Sequence) or list(stated) != list(size):
@@ -119,7 +119,7 @@ def _from_polygons(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -
             if not isinstance(polygon, Sequence) or isinstance(polygon, (str, bytes)):
                 raise TypeError
             values = np.asarray(polygon, dtype=np.float64)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise DatasetError("a polygon must be a list of numbers x, y, x, y, ...") from error
         if values.ndim != 1 or len(values) < 6 or len(values) % 2:
             raise DatasetError(f"a polygon must be x, y of at least three points, got {values.size} numbers")

@@ -157,6 +157,8 @@ def test_masks_given_as_ids_are_refused_and_one_number_for_blobs_warned_of(tmp_p
         (first("images", width=10**30), "width of image 1 must be a whole number"),
         (first("images", height=0), "height of image 1 must be 1 to 1000000 pixels, got 0"),
         (first("images", file_name=7), "file_name of image 1 must be a text, got 7"),
+        (first("images", file_name="\ud800.png"), "file_name of image 1 must have no control characters"),
+        (first("images", file_name="a" * 5000), "file_name of image 1 must have at most 4096 characters, got 5000"),
         (first("annotations", category_id=[1]), "category_id of annotation 1 must be a whole number, got a list of 1"),
         (first("annotations", image_id=None), "image_id of annotation 1 must be a whole number, got null"),
         (first("categories", id=math.inf), "a category's id must be a whole number, got inf"),
@@ -194,6 +196,8 @@ def test_files_that_cannot_be_understood_are_refused_with_their_name(tmp_path: P
         ({"segmentation": [[0, 0, 9e5, 0, 0, 9e5] * 9]}, "outlines are longer"),
         ({"segmentation": {"size": list(SIZE), "counts": "o" * 100_000}}, "too large"),
         ({"segmentation": {"size": list(SIZE), "counts": [10**500]}}, "list of numbers of pixels"),
+        ({"segmentation": {"size": list(SIZE), "runs": [1]}}, "RLE must have 'size' and 'counts', got 'runs, size'"),
+        ({"segmentation": [[10**400] * 6]}, "a polygon must be a list of numbers"),
     ],
 )
 def test_annotations_that_evaluation_cannot_read_are_found_before_training(
