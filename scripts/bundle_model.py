@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--scores", type=Path, required=True)
     parser.add_argument("--data", required=True, help="what it was trained on")
     parser.add_argument("--licence", required=True)
+    parser.add_argument("--usual-certainty", type=float, help="the 5th percentile of `certainty` over the val images")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     arguments = parser.parse_args()
 
@@ -41,6 +42,8 @@ def main() -> None:
     scores = {name: round(rows[last][name], 2) for name in names}
     scores |= {f"coarse_{name}": round(rows["coarse"][name], 2) for name in names}
     changes = {"data": arguments.data, "licence": arguments.licence, "scores": scores}
+    if arguments.usual_certainty is not None:
+        changes["usual_certainty"] = arguments.usual_certainty
     model.spec = spec = model.spec.model_copy(update=changes)
     path = arguments.out / f"{spec.name}.safetensors"
     save_model(model, path, dtype=torch.float16)

@@ -116,6 +116,9 @@ class SemanticSpec(ModelSpec):
     architecture: SemanticArchitecture
     classes: Annotated[tuple[ClassInfo, ...], Field(min_length=2, max_length=MAX_CLASSES)]
     test: SemanticTest = SemanticTest()
+    usual_certainty: float | None = Field(
+        None, gt=0, le=1, description="19 of 20 images of its kind have a `certainty` above this; below, a note is made"
+    )
 
     @model_validator(mode="after")
     def _classes_match(self) -> Self:

@@ -6,6 +6,7 @@ Shapes: H W the image's own size, h w the size at which the network sees it, C c
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -33,6 +34,12 @@ class SemanticPredictor(Predictor[SemanticSpec, SemanticTest, SemanticOutput, Se
     max_steps = 8
     min_aspect = 0.0
 
+    @property
+    def background(self) -> int | None:
+        """The index of the class named "background", if there is one."""
+        names = self.spec.class_names
+        return names.index("background") if "background" in names else None
+
     def _settings(self, options: PredictOptions) -> SemanticTest:
         return self._overridden(self.spec.test, options)
 
@@ -40,6 +47,20 @@ class SemanticPredictor(Predictor[SemanticSpec, SemanticTest, SemanticOutput, Se
     def predict(self, pixels: np.ndarray, path: Path | None = None) -> SemanticResult:
         """Return the labels of an image (H, W, 3) uint8 RGB that was read from `path`."""
         encoded = self.encode(pixels)
+        result = self._predicted(encoded, pixels, path)
+        found = certainty(cropped_cells(encoded.output.coarse, encoded.frame), self.background)
+        result = replace(result, certainty=found)
+        usual = self.spec.usual_certainty
+        if usual is None or found is None or found >= usual:
+            return result
+        return result.noted(
+            (
+                f"{self.spec.name} is unsure of what it found (certainty {found:.2f}; {usual:.2f} or more is usual): "
+                "the image may show something else than it was trained for",
+            )
+        )
+
+    def _predicted(self, encoded: Encoded[SemanticOutput], pixels: np.ndarray, path: Path | None) -> SemanticResult:
         if not self.options.probabilities:
             return self.result(self.rendered_labels(encoded), pixels, path)
         if self.options.reference:
@@ -120,6 +141,32 @@ class SemanticPredictor(Predictor[SemanticSpec, SemanticTest, SemanticOutput, Se
         frame = encoded.frame
         with memory_reported(frame.size):
             return resized_labels(cropped(logits, frame), frame.size)[0]
+
+
+def certainty(coarse: Tensor, background: int | None) -> float | None:
+    """Return the mean probability of the best class over coarse pixels where that is not the background.
+
+    Args:
+        coarse: logits (1, C, h, w); one logit stands for the second of two classes.
+        background: the index of that class, if there is one.
+
+    Returns:
+        A number in (0, 1], or None where everything is background.
+    """
+    logits = coarse.float()
+    logits = torch.cat((torch.zeros_like(logits), logits), dim=1) if logits.shape[1] == 1 else logits
+    best, label = logits.softmax(dim=1).max(dim=1)
+    found = best if background is None else best[label != background]
+    return float(found.mean()) if found.numel() else None
+
+
+def cropped_cells(coarse: Tensor, frame: Frame) -> Tensor:
+    """Return the coarse pixels (1, C, ., .), at least one, that lie wholly on the image and not on its padding."""
+    height, width = (
+        max(1, valid * cells // padded)
+        for cells, valid, padded in zip(coarse.shape[2:], frame.valid, frame.padded, strict=True)
+    )
+    return coarse[:, :, :height, :width]
 
 
 def last_resizes(frame: Frame, grid: tuple[int, int]) -> tuple[Resize, ...]:

@@ -37,6 +37,9 @@ class SemanticResult(Result):
 
     labels: np.ndarray
     """(H, W), uint8 (uint16 for more than 256 classes): indices of `classes`."""
+    certainty: float | None = None
+    """The mean probability of the best class in the coarse prediction, background left out; None where all is
+    background. Low for images unlike those that the model was trained with."""
     best_two: np.ndarray | None = None
     """(2, H, W) float32, the probabilities of the best and the second best class, with `probabilities=True`."""
 
@@ -103,6 +106,7 @@ class SemanticResult(Result):
         """Return for JSON the image's file and size, and the pixels of each class that occurs, largest first."""
         return {
             **self._header(),
+            "certainty": None if self.certainty is None else round(self.certainty, 4),
             "classes": [
                 {
                     "index": index,
