@@ -48,6 +48,13 @@ def test_percentiles_leave_out_hot_pixels() -> None:
     assert not uniform.any()
 
 
+def test_black_and_white_are_the_outermost_thousandths_of_the_values() -> None:
+    values = np.arange(10_001, dtype=np.uint16).reshape(73, 137)
+    assert own_range(values) == pytest.approx((10, 9990))
+    scaled = to_bytes(values, "auto")[0].ravel()
+    assert scaled[[0, 10, 4000, 9500, 9990, 10_000]].tolist() == [0, 0, 102, 242, 255, 255]
+
+
 def test_deep_leaves_8_bits_as_they_are_and_auto_does_not() -> None:
     dark = (SCENE // 8).astype(np.uint8)
     assert np.array_equal(to_bytes(dark, "deep")[0], dark)
