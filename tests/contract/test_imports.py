@@ -25,6 +25,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"zoo"}),
     frozenset({"evaluation", "explain", "export", "precisions", "verify"}),
     frozenset({"training"}),
+    frozenset({"studies"}),
     frozenset({"cli", "serve"}),
     frozenset({"__init__", "__main__"}),
 )

@@ -79,7 +79,7 @@ def evaluate(
     if model.endswith(".json"):
         with one_line_errors(code=WRONG_USAGE):
             samples = find_samples(data, task="instance", layout=layout, split=split)
-        with _checked(samples) as progress, one_line_errors():
+        with checked(samples) as progress, one_line_errors():
             result = evaluate_results(
                 Path(model),
                 samples,
@@ -98,7 +98,7 @@ def evaluate(
         layout = layout or fitting_layout(data, spec.layout)
         samples = find_samples(data, task=spec.task, layout=layout, split=split)
         check_class_names(spec.class_names, samples.class_names)
-    with _checked(samples) as progress:
+    with checked(samples) as progress:
         result = run(loaded, samples, options=changes, limit=limit, boundary_ratio=boundary_share, progress=progress)
     _show(result, spec.name, data, samples, as_json=as_json)
 
@@ -112,7 +112,7 @@ def fitting_layout(data: Path, layout: str | None) -> str | None:
 
 
 @contextmanager
-def _checked(samples: SampleSet) -> Iterator[Callable[[int, int], None]]:
+def checked(samples: SampleSet) -> Iterator[Callable[[int, int], None]]:
     """Check the files, and yield a function that shows the progress of the evaluation."""
     from rich.console import Console
 

@@ -5,12 +5,13 @@ Shapes: N images, C classes, P points, H W grid.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from pointrend.core.points import Padding, pixel_centers, sample_points
+from pointrend.core.points import Padding, pixel_centers, regular_grid, sample_points
 from pointrend.core.settings import Sampling
 from pointrend.core.uncertainty import uncertainty
 
@@ -31,7 +32,7 @@ def training_points(
 
     Args:
         logits: (N, C, H, W), the coarse prediction.
-        sampling: P, k and beta.
+        sampling: P, k and beta; or the regular grid.
         generator: the source of randomness, on the device of `logits`; None takes torch's global one.
         padding: as in `sample_points`. With "zeros" logits fade to 0 at the border, which pulls points there.
         measure: maps sampled logits (N, k * P, C) and `dim=2` to uncertainties (N, k * P).
@@ -40,6 +41,9 @@ def training_points(
         (N, P, 2), float32, the points chosen by uncertainty first.
     """
     batch = logits.shape[0]
+    if sampling.regular:
+        side = math.isqrt(sampling.num_points)
+        return regular_grid((side, side), batch=batch, device=logits.device)
 
     def draw(count: int) -> Tensor:
         return torch.rand(batch, count, 2, generator=generator, device=logits.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -27,6 +28,8 @@ class Sampling:
     """k: of k * P random points the most uncertain are kept; at least 1."""
     importance: float = 0.75
     """beta, the ratio of points that are chosen by uncertainty, in [0, 1]; the others are random."""
+    regular: bool = False
+    """Take the P pixels of a square grid over the image instead, for comparison (paper, table 4)."""
 
     __pydantic_config__: ClassVar = FORBID_UNKNOWN
 
@@ -37,6 +40,8 @@ class Sampling:
                 f"expected num_points of 1 to {MAX_POINTS}, oversample of 1 to 1000 and importance in [0, 1], "
                 f"got {self.num_points}, {self.oversample}, {self.importance}"
             )
+        if self.regular and math.isqrt(self.num_points) ** 2 != self.num_points:
+            raise ValueError(f"a regular grid needs a square number of points, such as 1024, got {self.num_points}")
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,8 @@ def backbone_and_pyramid(
     )
     channels, own = architecture.fpn_channels, backbone.channels
     pyramid = FeaturePyramidNetwork(list(own[len(early) :]), channels, extra_blocks)
-    return backbone, pyramid, channels + sum(own[: len(early)])
+    levels = sum(s in PYRAMID_STRIDES for s in architecture.fine_strides)
+    return backbone, pyramid, levels * channels + sum(own[: len(early)])
 
 
 def pyramid_maps(

@@ -15,7 +15,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from pointrend.core import LABEL_SUBDIVISION, Subdivision, SubdivisionStep, sample_points, subdivision_steps
 from pointrend.core.points import Padding
 from pointrend.core.subdivision import PointPredictor
-from pointrend.models.backbones import Backbone, backbone_and_pyramid, pyramid_maps
+from pointrend.models.backbones import PYRAMID_STRIDES, Backbone, backbone_and_pyramid, pyramid_maps
 from pointrend.models.coarse import SemanticFPNHead
 from pointrend.models.point_evaluator import FastPoints
 from pointrend.models.point_head import PointHead
@@ -41,6 +41,7 @@ class SemanticPointRend(nn.Module):
         coarse_head: coarse logits from the pyramid.
         point_head: logits at points.
         padding: how points read the maps, see `sample_points`.
+        levels: of the pyramid that points read, 0 for stride 4; the backbone's finer maps are read too.
 
     `semantic_pointrend` builds one from numbers.
     """
@@ -56,6 +57,7 @@ class SemanticPointRend(nn.Module):
         coarse_head: SemanticFPNHead,
         point_head: PointHead,
         padding: Padding = "zeros",
+        levels: tuple[int, ...] = (0,),
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -63,6 +65,7 @@ class SemanticPointRend(nn.Module):
         self.coarse_head = coarse_head
         self.point_head = point_head
         self.padding: Padding = padding
+        self.levels = levels
 
     def forward(self, images: Tensor) -> SemanticOutput:
         """images (N, 3, H, W), normalised as the model expects -> coarse logits and fine features."""
@@ -72,7 +75,7 @@ class SemanticPointRend(nn.Module):
     def maps(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return what `forward` does as plain tensors: the coarse logits, then the fine features."""
         pyramid, early = pyramid_maps(self.backbone, self.pyramid, images)
-        return (self.coarse_head(pyramid), pyramid[0], *early)
+        return (self.coarse_head(pyramid), *(pyramid[level] for level in self.levels), *early)
 
     def point_logits(self, output: SemanticOutput, points: Tensor) -> Tensor:
         """Return logits (N, P, C) at points (N, P, 2) of the input."""
@@ -131,4 +134,5 @@ def semantic_pointrend(
             architecture=architecture.point,
         ),
         padding=architecture.point.padding,
+        levels=tuple(PYRAMID_STRIDES.index(s) for s in architecture.fine_strides if s in PYRAMID_STRIDES),
     )

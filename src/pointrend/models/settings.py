@@ -29,6 +29,12 @@ FineStrides = Annotated[tuple[int, ...], Field(max_length=8), AfterValidator(_kn
 """(4,) reads the pyramid's finest map alone; (4, 2) also the backbone's own map at stride 2, for finer boundaries."""
 
 
+def _levels_or_early(strides: tuple[int, ...]) -> tuple[int, ...]:
+    if not strides or not set(strides) <= {2, 4, 8, 16, 32}:
+        raise ValueError("fine_strides must be of 2, 4, 8, 16 and 32")
+    return tuple(sorted(set(strides), reverse=True))
+
+
 class PointArchitecture(Strict):
     """The numbers of a `PointHead`, and how points read maps."""
 
@@ -61,6 +67,9 @@ class SemanticArchitecture(PyramidArchitecture):
     """The numbers of a `SemanticPointRend` but for its number of logits; the defaults are the published ones."""
 
     backbone: Text = "resnet50c"
+    fine_strides: Annotated[tuple[int, ...], Field(max_length=8), AfterValidator(_levels_or_early)] = Field(
+        (4,), description="of the maps that points read: 2 is the backbone's own map, the others levels of the pyramid"
+    )
     coarse_channels: Width = 128
     coarse_norm: Literal["batch", "group"] = "batch"
     point: PointArchitecture = PointArchitecture()

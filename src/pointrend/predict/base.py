@@ -77,6 +77,14 @@ class Predictor(ABC, Generic[SpecT, TestT, Output, ResultT]):
     def compare(self, pixels: np.ndarray) -> dict[str, ResultT]:
         """Return the results before rendering and after, by the name of the stage."""
 
+    def final(self, encoded: Encoded[Output], pixels: np.ndarray) -> ResultT:
+        """Return the rendered result of an image (H, W, 3) that `encode` was given, maybe with other options."""
+        return self.predict(pixels)
+
+    def resolution(self, steps: int) -> str:
+        """Name the resolution of a prediction after a number of subdivision steps, for tables."""
+        return f"{steps} steps"
+
     @abstractmethod
     def _network_output(self, images: Tensor, frame: Frame) -> Output:
         """Run the network on one image (1, 3, h, w)."""

@@ -71,6 +71,15 @@ class InstancePredictor(Predictor[InstanceSpec, InstanceTest, InstanceOutput, In
         """Return the results with the masks of the coarse stage, of the start grid and of the last step."""
         return self._found(pixels, tuple(dict.fromkeys((*self.stages[:2], self.stages[-1]))))
 
+    def final(self, encoded: Encoded[InstanceOutput], pixels: np.ndarray) -> InstanceResult:
+        """Return the instances of an encoded image, with the masks of the last step."""
+        return self.result(encoded, self.render(encoded)[-1], pixels)
+
+    def resolution(self, steps: int) -> str:
+        """Name the grid of masks after some steps."""
+        side = self.test.subdivision.start << steps
+        return f"{side}x{side}"
+
     def _found(self, pixels: np.ndarray, shown: Sequence[str]) -> dict[str, InstanceResult]:
         """Return the result of each of the stages `shown`; large images are predicted in tiles."""
         tiles = tiles_of((pixels.shape[0], pixels.shape[1]), self.test)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import ClassVar
 
@@ -79,6 +80,14 @@ class SemanticPredictor(Predictor[SemanticSpec, SemanticTest, SemanticOutput, Se
         encoded = self.encode(pixels)
         labels = {"coarse": self.coarse_labels(encoded), "pointrend": self.rendered_labels(encoded)}
         return {stage: self.result(found, pixels, None) for stage, found in labels.items()}
+
+    def final(self, encoded: Encoded[SemanticOutput], pixels: np.ndarray) -> SemanticResult:
+        """Return the rendered labels of an encoded image."""
+        return self.result(self.rendered_labels(encoded), pixels, None)
+
+    def resolution(self, steps: int) -> str:
+        """Name the grid after some steps, as a ratio of the network's input."""
+        return f"input x {Fraction(2**steps, 4)}"
 
     def result(
         self, labels: Tensor, pixels: np.ndarray, path: Path | None, *, best_two: Tensor | None = None

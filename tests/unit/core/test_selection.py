@@ -111,3 +111,15 @@ def test_a_small_grid_is_taken_whole() -> None:
 def test_no_points_are_refused() -> None:
     with pytest.raises(ValueError, match="expected num_points >= 1, got 0"):
         most_uncertain_points(torch.zeros(1, 2, 2), 0)
+
+
+def test_a_regular_grid_has_the_centres_of_its_pixels() -> None:
+    logits = torch.randn(2, 3, 8, 8)
+    points = training_points(logits, Sampling(num_points=16, regular=True))
+    assert points.shape == (2, 16, 2)
+    assert torch.equal(points[0], points[1])
+    assert points[0, 0].tolist() == [0.125, 0.125]
+    assert points[0, 1].tolist() == [0.375, 0.125]
+    assert points[0, -1].tolist() == [0.875, 0.875]
+    with pytest.raises(ValueError, match="a regular grid needs a square number of points, such as 1024, got 2048"):
+        Sampling(num_points=2048, regular=True)

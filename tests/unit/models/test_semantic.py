@@ -85,7 +85,9 @@ def test_published_defaults_of_rendering(published: SemanticPointRend) -> None:
 
 
 @pytest.mark.parametrize("size", [(32, 32), (64, 96), (65, 97), (33, 127)])
-@pytest.mark.parametrize(("num_classes", "fine_strides"), [(4, (4,)), (1, (4,)), (4, (4, 2))])
+@pytest.mark.parametrize(
+    ("num_classes", "fine_strides"), [(4, (4,)), (1, (4,)), (4, (4, 2)), (4, (16,)), (4, (16, 8, 4, 2)), (4, (2,))]
+)
 def test_sizes_of_what_comes_out(size: tuple[int, int], num_classes: int, fine_strides: tuple[int, ...]) -> None:
     network = small(num_classes, fine_strides=fine_strides)
     height, width = -(-size[0] // 4), -(-size[1] // 4)
@@ -239,9 +241,9 @@ def test_evaluation_is_reproducible_and_a_seed_gives_the_same_weights() -> None:
         )
 
 
-@pytest.mark.parametrize("fine_strides", [(), (2,), (4, 8)])
+@pytest.mark.parametrize("fine_strides", [(), (3,), (4, 64)])
 def test_fine_strides_out_of_range(fine_strides: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"fine_strides must be \(4,\) or \(4, 2\), got"):
+    with pytest.raises(ValueError, match=r"fine_strides must be of 2, 4, 8, 16 and 32, got"):
         semantic_pointrend(3, SemanticArchitecture(backbone="test_resnet", fine_strides=fine_strides))
 
 

@@ -98,7 +98,7 @@ def test_set_reads_yaml(text: str, key: str, value: object) -> None:
         ("trian.iterations=5", "the nearest is train.iterations"),
         ("augment.crop=[0, 64]", "augment.crop"),
         ("augment.scale=[2, 0.5]", "augment.scale"),
-        ("model.fine_strides=[2]", "model.fine_strides"),
+        ("model.fine_strides=[3]", "model.fine_strides"),
         ("input.std=[0, 1, 1]", "input.std"),
     ],
 )
