@@ -56,3 +56,11 @@ def ready_after_fork() -> None:
             "this process was forked from one that had predicted, and computes on one thread; start processes by "
             "spawn (multiprocessing.get_context('spawn')) for more"
         )
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until a device has done all that it was given; a CPU always has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

@@ -80,6 +80,14 @@ class InstanceTest(TestSpec):
         return subdivision
 
 
+class TrainingFacts(Strict):
+    """What the published tables say of a model's training."""
+
+    crop: tuple[int, int] | None = Field(None, description="(H, W) of the crops, in pixels; None: whole images")
+    iterations: int = Field(ge=1, le=10**9)
+    peak_memory: int | None = Field(None, ge=1, le=2**60, description="bytes of a device or, on CPUs, of the process")
+
+
 class ModelSpec(Strict):
     """The description of a model of any task, without its weights."""
 
@@ -94,6 +102,7 @@ class ModelSpec(Strict):
     layout: Text | None = Field(None, description="the layout of the data set that its classes come from")
     data: LongText = Field("", description="what it was trained on")
     licence: LongText = ""
+    training: TrainingFacts | None = Field(None, description="None: not known")
     scores: dict[Text, float] = Field(
         default_factory=dict, max_length=1000, description="as measured by us or as published, percent"
     )

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "src" / "pointrend"
 # From the bottom up; units are the packages and modules directly in pointrend. docs/design.md gives reasons.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
-    frozenset({"core", "devices", "files", "overlap", "progress", "rle", "strict", "timing"}),
+    frozenset({"core", "devices", "files", "overlap", "peak", "processes", "progress", "rle", "strict", "timing"}),
     frozenset({"models", "data", "metrics"}),
     frozenset({"objectives", "spec"}),
     frozenset({"inputs", "recipes", "viz"}),

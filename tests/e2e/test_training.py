@@ -52,6 +52,13 @@ def test_run_folder_holds_models_log_and_recipe(trained: Outcome) -> None:
         rows = list(csv.DictReader(file))
     losses = [float(row["loss"]) for row in rows]
     assert len(losses) == 160 / 5  # every 5 iterations
+    peaks = [float(row["peak_memory_gb"]) for row in rows]
+    assert 0.1 < peaks[0] <= peaks[-1] < 50
+    facts = read_spec(out / "last.safetensors").training
+    assert facts is not None
+    assert (facts.crop, facts.iterations) == ((64, 64), 160)
+    assert facts.peak_memory is not None
+    assert facts.peak_memory >= 0.99e9 * peaks[0]
     assert losses[-1] < 0.5 * losses[0]
     assert [row["step"] for row in rows if row["val/pointrend/miou"]] == ["80", "160"]
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +15,6 @@ from pointrend.cli.train import require_training_extra
 
 if TYPE_CHECKING:
     from pointrend.data import SampleSet
-    from pointrend.evaluation import Evaluation
 
 
 def evaluate(
@@ -66,17 +63,33 @@ def evaluate(
     device: options.Device = "cpu",
     engine: options.Engine = "torch",
     precision: options.Precision = "float32",
+    fps: Annotated[
+        bool, typer.Option("--fps", help="Also measure frames per second, on up to 50 images, and peak memory.")
+    ] = False,
+    row: Annotated[
+        bool,
+        typer.Option("--row", help="Also print the row of the published tables, as text and as Markdown."),
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Score a model on a split, in percent, before rendering (row coarse) and after."""
+    """Score a model on a split, in percent, before rendering (row coarse) and after.
+
+    Started by torchrun, several processes share the images, and the scores are those of one process.
+    """
     require_training_extra()
+    from pointrend.cli.scores import Extras, show
     from pointrend.data import find_samples
-    from pointrend.evaluation import check_class_names, evaluate_results
+    from pointrend.evaluation import check_class_names, evaluate_results, measure_speed, published_row
     from pointrend.evaluation import evaluate as run
     from pointrend.evaluation.results_file import DEFAULT_DETECTIONS
     from pointrend.predict import PredictOptions
+    from pointrend.processes import started_by_torchrun
 
     if model.endswith(".json"):
+        with one_line_errors(code=WRONG_USAGE):
+            for flag, given in (("--fps", fps), ("--row", row)):
+                if given:
+                    raise ValueError(f"{flag} is for models; {model} holds results")
         with one_line_errors(code=WRONG_USAGE):
             samples = find_samples(data, task="instance", layout=layout, split=split)
         with checked(samples) as progress, one_line_errors():
@@ -88,19 +101,35 @@ def evaluate(
                 boundary_ratio=boundary_share,
                 progress=progress,
             )
-        _show(result, model, data, samples, as_json=as_json)
+        show(result, model, data, samples, as_json=as_json)
         return
-    loaded = options.load_or_exit(model, device=device, engine=engine, precision=precision)
-    spec = loaded.spec
-    with one_line_errors(code=WRONG_USAGE):
-        changes = PredictOptions(size=size, points=points, steps=steps, max_detections=max_detections)
-        loaded.scoring_predictor(changes)  # reports invalid options before files are read
-        layout = layout or fitting_layout(data, spec.layout)
-        samples = find_samples(data, task=spec.task, layout=layout, split=split)
-        check_class_names(spec.class_names, samples.class_names)
-    with checked(samples) as progress:
-        result = run(loaded, samples, options=changes, limit=limit, boundary_ratio=boundary_share, progress=progress)
-    _show(result, spec.name, data, samples, as_json=as_json)
+    with ExitStack() as stack:
+        with one_line_errors(code=WRONG_USAGE):
+            processes, device = stack.enter_context(started_by_torchrun(device))
+        loaded = options.load_or_exit(model, device=device, engine=engine, precision=precision)
+        spec = loaded.spec
+        with one_line_errors(code=WRONG_USAGE):
+            changes = PredictOptions(size=size, points=points, steps=steps, max_detections=max_detections)
+            loaded.scoring_predictor(changes)  # reports invalid options before files are read
+            layout = layout or fitting_layout(data, spec.layout)
+            samples = find_samples(data, task=spec.task, layout=layout, split=split)
+            check_class_names(spec.class_names, samples.class_names)
+        with checked(samples, quiet=not processes.first) as progress:
+            result = run(
+                loaded,
+                samples,
+                options=changes,
+                limit=limit,
+                boundary_ratio=boundary_share,
+                progress=progress,
+                processes=processes,
+            )
+        if not processes.first:
+            return
+        with progressing("measuring") as progress:
+            speed = measure_speed(loaded, samples, options=changes, limit=limit, progress=progress) if fps else None
+    more = Extras(speed, published_row(spec, result, speed=speed) if row else None)
+    show(result, spec.name, data, samples, more, as_json=as_json)
 
 
 def fitting_layout(data: Path, layout: str | None) -> str | None:
@@ -112,43 +141,24 @@ def fitting_layout(data: Path, layout: str | None) -> str | None:
 
 
 @contextmanager
-def checked(samples: SampleSet) -> Iterator[Callable[[int, int], None]]:
+def checked(samples: SampleSet, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
     """Check the files, and yield a function that shows the progress of the evaluation."""
     from rich.console import Console
 
     from pointrend.data import ensure_sound
     from pointrend.progress import counting
 
-    with counting("{}", console=Console(stderr=True)) as progress:
+    with counting("{}", console=Console(stderr=True, quiet=quiet)) as progress:
         ensure_sound(samples, progress=lambda done, total: progress("checking files", done, total))
         yield lambda done, total: progress("evaluating", done, total)
 
 
-def _show(result: Evaluation, name: str, data: Path, samples: SampleSet, *, as_json: bool) -> None:
+@contextmanager
+def progressing(name: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function that shows the progress of a job."""
     from rich.console import Console
 
-    from pointrend.cli.tables import number, table
+    from pointrend.progress import counting
 
-    if as_json:
-        json.dump({"model": name, "data": str(data), **result.to_dict()}, sys.stdout, indent=1)
-        print()
-        return
-    console = Console()
-    maximum = result.max_detections
-    limit = "" if maximum is None else f"; at most {maximum} detections of an image count"
-    console.print(
-        f"{name} on {data}: {result.num_images} images, percent, by {', '.join(samples.metrics)}{limit}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    rows = result.rows
-    if result.per_class:
-        classes = table("class", [f"{title}\n{row}" for title in result.per_class.values() for row in rows])
-        for info in result.class_names:
-            values = [rows[row][f"{key}/{info}"] for key in result.per_class for row in rows]
-            classes.add_row(info, *map(number, values))
-        console.print(classes)
-    means = table("", list(rows))
-    for key, title in result.headline.items():
-        means.add_row(title, *(number(rows[row][key]) for row in rows))
-    console.print(means)
+    with counting("{}", console=Console(stderr=True)) as progress:
+        yield lambda done, total: progress(name, done, total)

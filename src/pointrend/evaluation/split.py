@@ -14,6 +14,7 @@ from pointrend.errors import PointRendError
 from pointrend.metrics import metrics_named
 from pointrend.metrics.base import MetricSettings, SplitMetric
 from pointrend.predict import PredictOptions
+from pointrend.processes import ALONE, Processes
 from pointrend.tasks import TASKS
 from pointrend.zoo import Model
 
@@ -33,6 +34,8 @@ class Scoring:
     """The maximum number of scored detections of an image; None for models without detections."""
     progress: Callable[[int, int], None] | None = None
     """Called with the number of images done and their total."""
+    processes: Processes = ALONE
+    """The processes that share the images; every image is predicted and counted once."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ def evaluate(
     limit: int | None = None,
     boundary_ratio: float | None = None,
     progress: Callable[[int, int], None] | None = None,
+    processes: Processes = ALONE,
 ) -> Evaluation:
     """Run a model on a split and score it at the images' sizes, before and after rendering.
 
@@ -77,7 +81,7 @@ def evaluate(
         data: a split, or the folder of a data set, whose files are checked first.
         split, layout: the split of the folder, and its layout; see `find_samples`.
         options: changes to the model's test settings. All detections of the model are scored.
-        limit, boundary_ratio, progress: see `Scoring`.
+        limit, boundary_ratio, progress, processes: see `Scoring`. All processes return the scores of all images.
 
     Raises:
         PointRendError: the split has unusable files, or its classes differ from the model's.
@@ -96,7 +100,7 @@ def evaluate(
 
     detection = getattr(predictor.test, "detection", None)
     max_detections = None if detection is None else detection.max_detections
-    return score_split(data, predict, Scoring(limit, boundary_ratio, max_detections, progress))
+    return score_split(data, predict, Scoring(limit, boundary_ratio, max_detections, progress, processes))
 
 
 def score_split(
@@ -122,7 +126,8 @@ def score_split(
     as_truth = TASKS[samples.task].truth
     chosen = samples.samples[: scoring.limit]
     metrics: dict[str, list[SplitMetric]] = {}
-    for index, sample in enumerate(chosen):
+    processes = scoring.processes
+    for done, (index, sample) in enumerate(processes.mine(chosen), start=1):
         size, rows = predict(index, sample)
         truth = as_truth(sample.annotations.truth(size), index, size)
         for row, prediction in rows.items():
@@ -131,8 +136,10 @@ def score_split(
             for metric in metrics[row]:
                 metric.update(prediction, truth)
         if scoring.progress is not None:
-            scoring.progress(index + 1, len(chosen))
+            scoring.progress(min(done * processes.count, len(chosen)), len(chosen))
     kinds = metrics_named(samples.metrics, settings)
+    if processes.count > 1:
+        _join(metrics, processes, lambda: metrics_named(samples.metrics, settings))
     return Evaluation(
         rows={row: {k: v for one in of_row for k, v in one.compute().items()} for row, of_row in metrics.items()},
         class_names=settings.class_names,
@@ -141,6 +148,13 @@ def score_split(
         headline={name: title for metric in kinds for name, title in metric.headline.items()},
         per_class={name: title for metric in kinds for name, title in metric.per_class.items()},
     )
+
+
+def _join(metrics: dict[str, list[SplitMetric]], processes: Processes, made: Callable[[], list[SplitMetric]]) -> None:
+    """Give the metrics of every process the images of all; a process without images has no rows yet."""
+    for row in max(processes.gathered(list(metrics)), key=len):
+        for metric in metrics.setdefault(row, made()):
+            metric.join(processes.gathered(metric.collected()))
 
 
 def check_class_names(of_model: tuple[str, ...], of_data: tuple[str, ...]) -> None:

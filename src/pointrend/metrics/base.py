@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from pointrend.errors import PointRendError
 from pointrend.metrics.instances import ImageInstances, check_pair
@@ -56,7 +58,7 @@ class SplitMetric(Metric):
     """Base of all metrics, which collect the images of a split and compute numbers by name.
 
     Numbers are in percent, and nan if undefined. Those of a class are named "NUMBER/CLASS", for example "iou/sky".
-    Every process computes the numbers of the images it added, unless `sync` is called first in all processes.
+    Every process computes the numbers of the images it added, until it joins those that others collected.
     """
 
     name: ClassVar[str]
@@ -85,11 +87,22 @@ class SplitMetric(Metric):
     def compute(self) -> dict[str, float]:
         """Compute the numbers of all added images."""
 
+    def collected(self) -> Any:
+        """Return what the images of this process added, for `join` in another one; on the CPU."""
+        return {name: value.cpu() for name, value in self.metric_state.items() if isinstance(value, Tensor)}
+
+    def join(self, collected: Sequence[Any]) -> None:
+        """Take the images of several processes, this one included, in the place of its own: states are sums."""
+        for name, value in self.metric_state.items():
+            assert isinstance(value, Tensor)
+            setattr(self, name, torch.stack([of[name] for of in collected]).sum(dim=0).to(value.device))
+        self._update_count = 1
+
 
 class InstanceMetric(SplitMetric, Generic[Kept]):
     """Base of metrics of instances, which keep data of every image by the image's id.
 
-    The numbers do not depend on the order of images. `sync` does not collect the images of other processes.
+    The numbers do not depend on the order of images.
     """
 
     def __init__(self, settings: MetricSettings) -> None:
@@ -119,6 +132,15 @@ class InstanceMetric(SplitMetric, Generic[Kept]):
     def kept(self) -> list[Kept]:
         """Return the kept data of all images, in the order of their ids."""
         return [self._images[image_id] for image_id in sorted(self._images)]
+
+    def collected(self) -> dict[int, Kept]:
+        """Return the kept data by image, for `join` in another process."""
+        return self._images
+
+    def join(self, collected: Sequence[Mapping[int, Kept]]) -> None:
+        """Take the images of several processes, this one included, in the place of its own."""
+        self._images = {image_id: kept for of in collected for image_id, kept in of.items()}
+        self._update_count = 1
 
     def reset(self) -> None:
         """Forget all images."""

@@ -20,8 +20,10 @@ from torch.utils.data import DataLoader
 from pointrend.data import IterationBatchSampler
 from pointrend.evaluation import Evaluation, evaluate
 from pointrend.files import remove_temporary_files, write_atomically
+from pointrend.peak import peak, reset_peak
 from pointrend.progress import TrainingProgress
 from pointrend.recipes import TrainSettings
+from pointrend.spec import TrainingFacts
 from pointrend.training.checkpoint import CheckpointError, TrainingState, load_checkpoint, save_checkpoint
 from pointrend.training.freeze import freeze_backbone
 from pointrend.training.initial import load_start_weights
@@ -98,6 +100,7 @@ def train_prepared(training: Training, out: Path, *, resume: bool = False, stop_
         ) as progress,
     ):
         clock = _Clock(settings.batch_size)
+        reset_peak(fabric.device)
         while run.iteration < end:
             rate = max(float(rate) for rate in schedule.get_last_lr())
             batch = next(batches)
@@ -123,6 +126,8 @@ def train_prepared(training: Training, out: Path, *, resume: bool = False, stop_
             numbers: dict[str, float] = {}
             if saves or done % settings.log_every == 0:
                 numbers = _numbers(losses._asdict(), rate, clock)
+                if memory := peak(fabric.device):
+                    numbers["peak_memory_gb"] = memory.bytes / 1e9
                 _check_finite(numbers["loss"], done)
                 progress.update(done, numbers)
             if evaluates:
@@ -154,7 +159,13 @@ class _Run:
     def result(self) -> Model:
         """Return the model to evaluate and save, with the averaged weights if there are any."""
         network = self.network if self.average is None else self.average.module
-        return Model(network, self.training.spec)
+        memory = peak(self.fabric.device)
+        facts = TrainingFacts(
+            crop=getattr(self.training.recipe.augment, "crop", None),
+            iterations=self.iteration,
+            peak_memory=None if memory is None else memory.bytes,
+        )
+        return Model(network, self.training.spec.model_copy(update={"training": facts}))
 
     def evaluates_now(self) -> bool:
         """Return whether an evaluation is due."""
