@@ -18,6 +18,8 @@ MAX_MASK_STEPS = 6
 """Maximum number of subdivision steps of masks: from 28x28 to 1792x1792."""
 
 
+SHOWN_SCORE = 0.5
+"""Default score threshold of predictions: objects below it help an average precision, but clutter an overlay."""
 MAX_MASK_SIDE = 2048
 MAX_SHORTEST = 8192
 """Maximum of the shortest edge that a network sees, in pixels."""

@@ -14,7 +14,15 @@ from pointrend.objectives import InstanceObjective, SemanticObjective, balanced_
 from pointrend.predict import InstancePredictor, Predictor, SemanticPredictor
 from pointrend.recipes import InstanceRecipe, Recipe, SemanticRecipe
 from pointrend.references import InstanceReference, Reference, SemanticReference
-from pointrend.scoring import predicted_instances, predicted_labels, true_instances, true_labels
+from pointrend.scoring import (
+    COVERED_PIXELS,
+    LABELS,
+    LabelMaps,
+    predicted_instances,
+    predicted_labels,
+    true_instances,
+    true_labels,
+)
 from pointrend.spec import InstanceSpec, ModelSpec, SemanticSpec, num_logits
 
 
@@ -44,6 +52,8 @@ class Task:
     """The score that selects the best model of a training; higher is better."""
     reference: type[Reference]
     """Reads and compares numbers of other implementations."""
+    maps: LabelMaps | None = None
+    """Label maps of results and of annotations, for reports; None: there are no reports."""
     explains: bool = False
     """Whether `pointrend.explain` can draw how a result was rendered."""
 
@@ -66,6 +76,7 @@ TASKS: dict[str, Task] = {
         truth=true_labels,
         main_score="miou",
         reference=SemanticReference,
+        maps=LABELS,
         explains=True,
     ),
     "instance": Task(
@@ -80,5 +91,6 @@ TASKS: dict[str, Task] = {
         truth=true_instances,
         main_score="mask_ap",
         reference=InstanceReference,
+        maps=COVERED_PIXELS,
     ),
 }

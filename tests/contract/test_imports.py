@@ -24,7 +24,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"tasks"}),
     frozenset({"zoo"}),
     frozenset({"evaluation", "explain", "export", "precisions", "verify"}),
-    frozenset({"training"}),
+    frozenset({"report", "training"}),
     frozenset({"studies"}),
     frozenset({"cli", "serve"}),
     frozenset({"__init__", "__main__"}),

@@ -17,9 +17,9 @@ from pointrend.data.classes import ClassInfo, generate_colors
 from pointrend.errors import PointRendWarning
 from pointrend.evaluation import evaluate
 from pointrend.models import Detection, InstanceArchitecture, MaskArchitecture, PointArchitecture
-from pointrend.predict import SHOWN_SCORE, InstancePredictor, PredictOptions
+from pointrend.predict import InstancePredictor, PredictOptions
 from pointrend.results import InstanceResult
-from pointrend.spec import InstanceSpec, InstanceTest
+from pointrend.spec import SHOWN_SCORE, InstanceSpec, InstanceTest
 from pointrend.zoo import Model
 from pointrend.zoo.modelfile import network_of
 

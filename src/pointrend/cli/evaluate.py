@@ -70,6 +70,13 @@ def evaluate(
         bool,
         typer.Option("--row", help="Also print the row of the published tables, as text and as Markdown."),
     ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Also write DIR/report.html: tables, curves, and zooms on the images that rendering changes most.",
+        ),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Score a model on a split, in percent, before rendering (row coarse) and after.
@@ -77,6 +84,7 @@ def evaluate(
     Started by torchrun, several processes share the images, and the scores are those of one process.
     """
     require_training_extra()
+    from pointrend.cli.reporting import Reporting
     from pointrend.cli.scores import Extras, show
     from pointrend.data import find_samples
     from pointrend.evaluation import check_class_names, evaluate_results, measure_speed, published_row
@@ -87,7 +95,7 @@ def evaluate(
 
     if model.endswith(".json"):
         with one_line_errors(code=WRONG_USAGE):
-            for flag, given in (("--fps", fps), ("--row", row)):
+            for flag, given in (("--fps", fps), ("--row", row), ("--report", report)):
                 if given:
                     raise ValueError(f"{flag} is for models; {model} holds results")
         with one_line_errors(code=WRONG_USAGE):
@@ -114,6 +122,7 @@ def evaluate(
             layout = layout or fitting_layout(data, spec.layout)
             samples = find_samples(data, task=spec.task, layout=layout, split=split)
             check_class_names(spec.class_names, samples.class_names)
+            reporting = None if report is None else Reporting.into(report, loaded, processes)
         with checked(samples, quiet=not processes.first) as progress:
             result = run(
                 loaded,
@@ -123,12 +132,23 @@ def evaluate(
                 boundary_ratio=boundary_share,
                 progress=progress,
                 processes=processes,
+                observe=None if reporting is None else reporting.observe,
             )
         if not processes.first:
             return
         with progressing("measuring") as progress:
             speed = measure_speed(loaded, samples, options=changes, limit=limit, progress=progress) if fps else None
-    more = Extras(speed, published_row(spec, result, speed=speed) if row else None)
+        more = Extras(speed, published_row(spec, result, speed=speed) if row or report else None)
+        if reporting is not None:
+            changed = ", ".join(f"{name} {getattr(changes, name)}" for name in changes.changed())
+            asked = {
+                "options": changed or "the model's own",
+                "device": device,
+                "engine": engine,
+                "precision": precision,
+            }
+            with progressing("measuring points") as progress:
+                reporting.write(samples, data, result, more, asked, progress)
     show(result, spec.name, data, samples, more, as_json=as_json)
 
 

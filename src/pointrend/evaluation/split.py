@@ -73,6 +73,7 @@ def evaluate(
     boundary_ratio: float | None = None,
     progress: Callable[[int, int], None] | None = None,
     processes: Processes = ALONE,
+    observe: Callable[[Sample, Mapping[str, Any]], None] | None = None,
 ) -> Evaluation:
     """Run a model on a split and score it at the images' sizes, before and after rendering.
 
@@ -82,6 +83,7 @@ def evaluate(
         split, layout: the split of the folder, and its layout; see `find_samples`.
         options: changes to the model's test settings. All detections of the model are scored.
         limit, boundary_ratio, progress, processes: see `Scoring`. All processes return the scores of all images.
+        observe: called with each image and its results by stage.
 
     Raises:
         PointRendError: the split has unusable files, or its classes differ from the model's.
@@ -95,7 +97,10 @@ def evaluate(
 
     def predict(index: int, sample: Sample) -> tuple[tuple[int, int], dict[str, Any]]:
         pixels = read_photo(sample.image, model.spec.input.reading).pixels
-        rows = {row: task.prediction(result, index) for row, result in predictor.compare(pixels).items()}
+        results = predictor.compare(pixels)
+        if observe is not None:
+            observe(sample, results)
+        rows = {row: task.prediction(result, index) for row, result in results.items()}
         return (pixels.shape[0], pixels.shape[1]), rows
 
     detection = getattr(predictor.test, "detection", None)

@@ -25,9 +25,6 @@ from pointrend.predict.tiles import merged, tiles_of
 from pointrend.results import InstanceResult, LazyMasks
 from pointrend.spec import MAX_MASK_SIDE, MAX_MASK_STEPS, InstanceSpec, InstanceTest
 
-SHOWN_SCORE = 0.5
-"""Default score threshold of predictions: objects below it help an average precision, but clutter an overlay."""
-
 
 class InstancePredictor(Predictor[InstanceSpec, InstanceTest, InstanceOutput, InstanceResult]):
     """Finds every object; see `Predictor`."""

@@ -17,8 +17,8 @@ from pointrend.devices import ready_after_fork
 from pointrend.errors import warn
 from pointrend.inputs import Channels, ImageInput, is_batch, to_photo
 from pointrend.models.folding import prepared
-from pointrend.predict import SHOWN_SCORE, PredictOptions, Predictor
-from pointrend.spec import ModelSpec
+from pointrend.predict import PredictOptions, Predictor
+from pointrend.spec import SHOWN_SCORE, ModelSpec
 from pointrend.tasks import TASKS, Task
 
 
