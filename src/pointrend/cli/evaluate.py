@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pointrend.cli import options
-from pointrend.cli.errors import WRONG_USAGE, one_line_errors
+from pointrend.cli.errors import WRONG_USAGE, one_line_errors, report
 from pointrend.cli.train import require_training_extra
 
 if TYPE_CHECKING:
@@ -63,6 +63,14 @@ def evaluate(
             "[default: the model's; 100 for a .json file, as COCO has it]",
         ),
     ] = None,
+    submit: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write the rendered results into a new folder, as the benchmark of the data set takes them; a split "
+            "without labels is then predicted alone.",
+        ),
+    ] = None,
     device: options.Device = "cpu",
     engine: options.Engine = "torch",
     precision: options.Precision = "float32",
@@ -76,6 +84,9 @@ def evaluate(
     from pointrend.evaluation.results_file import DEFAULT_DETECTIONS
     from pointrend.predict import PredictOptions
 
+    if submit is not None:
+        with one_line_errors(code=WRONG_USAGE):
+            check_submission(model, submit)
     if model.endswith(".json"):
         with one_line_errors(code=WRONG_USAGE):
             samples = find_samples(data, task="instance", layout=layout, split=split)
@@ -96,11 +107,31 @@ def evaluate(
         changes = PredictOptions(size=size, points=points, steps=steps, max_detections=max_detections)
         loaded.scoring_predictor(changes)  # reports invalid options before files are read
         layout = layout or fitting_layout(data, spec.layout)
-        samples = find_samples(data, task=spec.task, layout=layout, split=split)
+        samples = find_samples(data, task=spec.task, layout=layout, split=split, labelled=submit is None)
         check_class_names(spec.class_names, samples.class_names)
     with _checked(samples) as progress:
-        result = run(loaded, samples, options=changes, limit=limit, boundary_ratio=boundary_share, progress=progress)
+        result = run(
+            loaded,
+            samples,
+            options=changes,
+            limit=limit,
+            boundary_ratio=boundary_share,
+            progress=progress,
+            submit=submit,
+        )
+    if submit is not None:
+        report(f"{submit}: the results of {result.num_images} images, in the form {samples.submission}", kind="note")
     _show(result, spec.name, data, samples, as_json=as_json)
+
+
+def check_submission(model: str, folder: Path) -> None:
+    """Raise an error if a folder cannot take a submission, before anything is loaded."""
+    from pointrend.errors import PointRendError
+    from pointrend.evaluation.submissions import earlier_files
+
+    if model.endswith(".json"):
+        raise PointRendError("--submit writes what a model predicts; a results file in COCO's format is a submission")
+    earlier_files(folder)
 
 
 def fitting_layout(data: Path, layout: str | None) -> str | None:
@@ -134,6 +165,10 @@ def _show(result: Evaluation, name: str, data: Path, samples: SampleSet, *, as_j
         print()
         return
     console = Console()
+    if not samples.metrics:
+        line = f"{name} on {data}: {result.num_images} images without labels, so nothing is scored"
+        console.print(line, highlight=False, soft_wrap=True)
+        return
     maximum = result.max_detections
     limit = "" if maximum is None else f"; at most {maximum} detections of an image count"
     console.print(

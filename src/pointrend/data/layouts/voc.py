@@ -6,10 +6,11 @@ Detectors", 2011), as label images in `SegmentationClassAug/`. Its list is `trai
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from pointrend.data.classes import VOC
-from pointrend.data.finding import Layout, image_files, missing_split, pair_labels
+from pointrend.data.finding import Layout, image_files, missing_split, pair_labels, without_labels
 from pointrend.data.problems import DatasetError
 from pointrend.data.samples import SampleSet
 
@@ -31,7 +32,17 @@ def _find(root: Path, split: str | None) -> SampleSet:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise DatasetError(f"{paths[0]}: lists {missing[0]}{more} without image and label")
     values = range(len(VOC))
-    return pair_labels("voc", images, labels, VOC, dict(zip(values, values, strict=True)), valid=values)
+    found = pair_labels("voc", images, labels, VOC, dict(zip(values, values, strict=True)), valid=values)
+    return replace(found, submission="voc")
+
+
+def _find_unlabelled(root: Path, split: str | None) -> SampleSet | None:
+    wanted = _listed(_lists(root, split))
+    if any((root / "SegmentationClass" / f"{stem}.png").exists() for stem in wanted):
+        return None
+    images = {stem: path for stem, path in image_files(root / "JPEGImages").items() if stem in wanted}
+    found = without_labels("voc", images, VOC, range(len(VOC))) if images.keys() == wanted else None
+    return None if found is None else replace(found, submission="voc")
 
 
 def _lists(root: Path, split: str | None) -> list[Path]:
@@ -63,4 +74,6 @@ def _labels(root: Path, split: str | None) -> dict[str, Path]:
     return image_files(folder) | labels
 
 
-LAYOUTS = {"voc": Layout("semantic", _find, _matches, hint="JPEGImages/ and SegmentationClass/")}
+LAYOUTS = {
+    "voc": Layout("semantic", _find, _matches, unlabelled=_find_unlabelled, hint="JPEGImages/ and SegmentationClass/")
+}
