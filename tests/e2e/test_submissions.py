@@ -155,6 +155,8 @@ def test_cityscapes_reads_instances(
     found = evaluate(model, root, split="val", layout="cityscapes-instances", submit=out)
     texts = [name for name in files(out) if name.endswith(".txt")]
     assert texts == ["frankfurt_000000_000019_pred.txt", "frankfurt_000000_000020_pred.txt"]
+    masks = [np.array(Image.open(path)) for path in (out / "masks").iterdir()]
+    assert all(mask.any() and mask.shape == (64, 64) for mask in masks)
 
     settings = copy.copy(script.args)
     settings.predictionPath, settings.predictionWalk, settings.quiet = str(out), None, True
@@ -314,6 +316,16 @@ def test_coco_lists_images_without_annotations(
     assert {one["image_id"] for one in json.loads((out / "results.json").read_text())} == {139, 285, 431, 577}
 
 
+def test_coco_test_dev_is_a_part_of_the_images_of_test(tmp_path: Path) -> None:
+    root = miniatures.coco(tmp_path / "data")
+    listed = root / "annotations" / "image_info_test2017.json"
+    listed.rename(listed.with_name("image_info_test-dev2017.json"))
+    shutil.rmtree(root / "val2017")
+    found = find_samples(root, task="instance", split="test-dev", labelled=False)
+    assert [sample.image for sample in found.samples] == sorted((root / "test2017").iterdir())
+    assert (found.metrics, found.class_names, found.category_ids) == ((), ("car", "dog"), (3, 18))
+
+
 def test_cityscapes_test_split_has_void_labels_alone(tmp_path: Path, semantic: Callable[..., Model]) -> None:
     root = miniatures.cityscapes(tmp_path / "data")
     found = evaluate(
@@ -349,6 +361,9 @@ def test_wrong_annotations_do_not_pass_for_none(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="has no split 'vla'"):
         find_samples(root, layout="ade20k", split="vla", labelled=False)
     root = miniatures.voc(tmp_path / "voc")
+    shutil.rmtree(root / "SegmentationClassAug")
+    with pytest.raises(DatasetError, match="SegmentationClassAug: no such folder"):
+        find_samples(root, layout="voc", split="trainaug", labelled=False)
     (root / "ImageSets" / "Segmentation" / "val.txt").write_text("2007_000033\nmissing\n")
     with pytest.raises(DatasetError, match="lists missing without image and label"):
         find_samples(root, layout="voc", split="val", labelled=False)
@@ -368,6 +383,8 @@ def test_an_earlier_submission_is_replaced_whole(scene: tuple[Model, Path], tmp_
     out = tmp_path / "a" / "out"
     submit(scene, out)
     assert len(files(out)) == 2
+    (out / ".pointrend-killed").mkdir()
+    (out / ".pointrend-killed" / "a.png").touch()
     submit(scene, out, limit=1)
     assert len(files(out)) == 1
     assert {path.name for path in out.iterdir()} == {*files(out), "submission.json"}  # nothing hidden is left
