@@ -24,6 +24,7 @@ from pointrend.data.classes import IGNORE, ClassInfo
 from pointrend.data.finding import Layout
 from pointrend.data.samples import Sample
 from pointrend.evaluation import evaluate
+from pointrend.evaluation.submissions import FORMS, Form
 from pointrend.inputs import Frame
 from pointrend.metrics.base import MetricSettings, SplitMetric
 from pointrend.models import PointHead, SemanticArchitecture, SemanticPointRend
@@ -206,6 +207,24 @@ def test_a_layout_and_a_metric_serve_library_and_command(pictures: Path, capsys:
     assert "wrong pixels" in capsys.readouterr().out
 
 
+class ListOfClasses(Form):
+    """A text file for each image: the indices of the classes in it."""
+
+    result = SemanticResult
+
+    def add(self, sample: Sample, result: SemanticResult) -> None:
+        self._write(f"{sample.image_id}.txt", " ".join(map(str, np.unique(result.labels))).encode())
+
+
+@pytest.mark.usefixtures("layout", "metric")
+def test_a_form_of_submission_is_a_row(model: Model, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FORMS, "list", ListOfClasses)
+    samples = replace(find_samples(pictures), task="threshold", submission="list")
+    evaluate(model, samples, submit=pictures / "out")
+    written = {path.name: path.read_text() for path in (pictures / "out").glob("*.txt")}
+    assert written == {"a.photo.txt": "0 1", "b.photo.txt": "0 1"}
+
+
 @pytest.mark.usefixtures("layout", "metric")
 def test_a_task_is_loaded_predicted_evaluated_and_listed(
     model: Model, pictures: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -282,5 +301,5 @@ def test_an_engine_is_a_function_in_one_dict(model: Model, monkeypatch: pytest.M
 def test_the_page_has_the_table() -> None:
     page = (Path(__file__).parents[2] / "docs" / "design.md").read_text(encoding="utf-8")
     section = page.partition("## To add a part")[2].partition("\n## ")[0]
-    for kind in ("task", "host", "engine", "layout", "metric"):
+    for kind in ("task", "host", "engine", "layout", "form of submission", "metric"):
         assert f"| {kind} |" in section

@@ -7,29 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from miniatures import draw_scene, ellipses
+from PIL import Image
 
 CLASSES = ["background", "disc", "polygon"]
-COLORS = [(70, 90, 80), (190, 80, 70), (80, 110, 200)]
-
-
-def draw_scene(seed: int, size: int = 96) -> tuple[Image.Image, Image.Image]:
-    """An RGB image and its labels; every class has a colour of its own, under noise and shading."""
-    rng = np.random.default_rng(seed)
-    labels = Image.new("L", (size, size), 0)
-    draw = ImageDraw.Draw(labels)
-    for _ in range(2):
-        x, y = rng.uniform(0.2, 0.8, 2) * size
-        radius = rng.uniform(0.12, 0.25) * size
-        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=1)
-        angles = np.sort(rng.uniform(0, 2 * np.pi, 5))
-        center, reach = rng.uniform(0.2, 0.8, 2) * size, rng.uniform(0.15, 0.3) * size
-        corners = center + reach * np.stack((np.cos(angles), np.sin(angles)), axis=1)
-        draw.polygon([tuple(corner) for corner in corners], fill=2)
-    values = np.array(labels)
-    shade = 1.0 + 0.2 * np.sin(np.linspace(0, rng.uniform(2, 6), size))[:, None, None]
-    pixels = np.array(COLORS)[values] * shade + rng.normal(0, 12, (size, size, 3))
-    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8)), labels
 
 
 def write_split(folder: Path, count: int, first_seed: int, size: int = 96) -> None:
@@ -66,16 +47,6 @@ def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             Image.fromarray(pixels).save(root / split / "images" / f"{index:02}.png")
             Image.fromarray(ids.astype(np.uint16)).save(root / split / "labels" / f"{index:02}.png")
     return root
-
-
-def ellipses(random: np.random.Generator, *, count: int, size: int = 96) -> np.ndarray:
-    """(size, size) ids of up to `count` ellipses, of which later ones hide earlier ones."""
-    y, x = np.mgrid[:size, :size] + 0.5
-    ids = np.zeros((size, size), np.int32)
-    for number in range(1, count + 1):
-        (cx, cy), (rx, ry) = random.uniform(8, size - 8, 2), random.uniform(7, 14, 2)
-        ids[((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2 <= 1] = number
-    return ids
 
 
 @pytest.fixture(scope="session")

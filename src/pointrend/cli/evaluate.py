@@ -11,6 +11,7 @@ import typer
 
 from pointrend.cli import options
 from pointrend.cli.errors import WRONG_USAGE, one_line_errors
+from pointrend.cli.errors import report as say
 from pointrend.cli.train import require_training_extra
 
 if TYPE_CHECKING:
@@ -60,6 +61,14 @@ def evaluate(
             "[default: the model's; 100 for a .json file, as COCO has it]",
         ),
     ] = None,
+    submit: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write the rendered results into a new folder, as the benchmark of the data set takes them; a split "
+            "without labels is then predicted alone.",
+        ),
+    ] = None,
     device: options.Device = "cpu",
     engine: options.Engine = "torch",
     precision: options.Precision = "float32",
@@ -93,6 +102,9 @@ def evaluate(
     from pointrend.predict import PredictOptions
     from pointrend.processes import started_by_torchrun
 
+    if submit is not None:
+        with one_line_errors(code=WRONG_USAGE):
+            check_submission(model, submit)
     if model.endswith(".json"):
         with one_line_errors(code=WRONG_USAGE):
             for flag, given in (("--fps", fps), ("--row", row), ("--report", report)):
@@ -120,8 +132,10 @@ def evaluate(
             changes = PredictOptions(size=size, points=points, steps=steps, max_detections=max_detections)
             loaded.scoring_predictor(changes)  # reports invalid options before files are read
             layout = layout or fitting_layout(data, spec.layout)
-            samples = find_samples(data, task=spec.task, layout=layout, split=split)
+            samples = find_samples(data, task=spec.task, layout=layout, split=split, labelled=submit is None)
             check_class_names(spec.class_names, samples.class_names)
+            if not samples.metrics and (row or report):
+                raise ValueError(f"{data} has no labels, so there is nothing for --row and --report")
             reporting = None if report is None else Reporting.into(report, loaded, processes)
         with checked(samples, quiet=not processes.first) as progress:
             result = run(
@@ -133,9 +147,12 @@ def evaluate(
                 progress=progress,
                 processes=processes,
                 observe=None if reporting is None else reporting.observe,
+                submit=submit,
             )
         if not processes.first:
             return
+        if submit is not None:
+            say(f"{submit}: the results of {result.num_images} images, in the form {samples.submission}", kind="note")
         with progressing("measuring") as progress:
             speed = measure_speed(loaded, samples, options=changes, limit=limit, progress=progress) if fps else None
         more = Extras(speed, published_row(spec, result, speed=speed) if row or report else None)
@@ -150,6 +167,16 @@ def evaluate(
             with progressing("measuring points") as progress:
                 reporting.write(samples, data, result, more, asked, progress)
     show(result, spec.name, data, samples, more, as_json=as_json)
+
+
+def check_submission(model: str, folder: Path) -> None:
+    """Raise an error if a folder cannot take a submission, before anything is loaded."""
+    from pointrend.errors import PointRendError
+    from pointrend.evaluation.submissions import earlier_files
+
+    if model.endswith(".json"):
+        raise PointRendError("--submit writes what a model predicts; a results file in COCO's format is a submission")
+    earlier_files(folder)
 
 
 def fitting_layout(data: Path, layout: str | None) -> str | None:

@@ -36,6 +36,12 @@ def show(
         print()
         return
     console = Console()
+    if not samples.metrics:
+        line = f"{name} on {data}: {result.num_images} images without labels, so nothing is scored"
+        console.print(line, highlight=False, soft_wrap=True)
+        if extras.speed is not None:
+            console.print(str(extras.speed), highlight=False, soft_wrap=True)
+        return
     maximum = result.max_detections
     limit = "" if maximum is None else f"; at most {maximum} detections of an image count"
     console.print(

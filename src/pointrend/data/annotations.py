@@ -77,6 +77,23 @@ class LabelImage(Annotations):
 
 
 @dataclass(frozen=True, eq=False)
+class Unlabelled(Annotations):
+    """The annotations of an image that has none: it can be predicted, but not trained on or scored."""
+
+    def read(self, size: tuple[int, int]) -> None:
+        """Raise `DatasetError`."""
+        raise DatasetError("images without labels can be predicted, but not trained on or scored")
+
+    def truth(self, size: tuple[int, int]) -> None:
+        """Raise `DatasetError`."""
+        self.read(size)
+
+    def inspect(self, image: Path, size: tuple[int, int] | None, *, whole: bool) -> Inspection:
+        """Find nothing."""
+        return Inspection(usable=self, read=False)
+
+
+@dataclass(frozen=True, eq=False)
 class IdImage(Annotations):
     """An id image: each object's pixels hold its number, the background holds 0. All objects are of one class."""
 

@@ -65,13 +65,15 @@ class CocoFile:
     """LVIS: "r", "c" or "f" for each class, else empty texts."""
 
 
-def read_coco(path: Path) -> CocoFile:
-    """Read an annotation file.
+def read_coco(path: Path, *, annotated: bool = True) -> CocoFile:
+    """Read an annotation file; with `annotated=False` its images and categories alone.
 
     Raises:
         DatasetError: it is damaged, or its images, categories and annotations do not fit together; one line.
     """
     content = read_json(path)
+    if not annotated and isinstance(content, dict):
+        content = {**content, "annotations": []}
     required = {"images": {"id", "height", "width"}, "annotations": set(), "categories": {"id", "name"}}
     for key, fields in required.items():
         if not isinstance(content, dict) or not isinstance(content.get(key), list):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from pointrend.data.annotations import LabelImage, LabelValues
+from pointrend.data.annotations import LabelImage, LabelValues, Unlabelled
 from pointrend.data.classes import IGNORE, ClassInfo
 from pointrend.data.images import IMAGE_SUFFIXES
 from pointrend.data.problems import DatasetError
@@ -18,6 +18,10 @@ from pointrend.data.samples import Sample, SampleSet
 def never(root: Path, split: str | None) -> bool:
     """Return False: the layout must be named to be used."""
     return False
+
+
+def no_images(root: Path, split: str | None) -> None:
+    """Return None: the layout has no splits without labels."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class Layout:
     """The expected contents of the folder, for the message shown when no layout matches."""
     general: bool = False
     """True if other layouts may have folders of the same names: it is tried after all others."""
+    unlabelled: Callable[[Path, str | None], SampleSet | None] = no_images
+    """Finds the images of a split that has no labels at all, as benchmarks' test splits; None if there is no such."""
 
 
 def pair_labels(
@@ -68,8 +74,25 @@ def pair_labels(
         samples=tuple(Sample(images[key], LabelImage(labels[key], values), key) for key in both),
         classes=classes,
         metrics=("semantic",),
+        label_values=tuple(sorted(train_ids, key=train_ids.__getitem__)),
         unmatched_images=tuple(images[key] for key in sorted(images.keys() - labels.keys())),
         unmatched_labels=tuple(labels[key] for key in sorted(labels.keys() - images.keys())),
+    )
+
+
+def without_labels(
+    layout: str, images: Mapping[str, Path], classes: tuple[ClassInfo, ...], label_values: Sequence[int]
+) -> SampleSet | None:
+    """Return the images of a semantic split, by key, that has no labels; None if there are no images."""
+    if not images:
+        return None
+    return SampleSet(
+        layout=layout,
+        task="semantic",
+        samples=tuple(Sample(images[key], Unlabelled(), key) for key in sorted(images)),
+        classes=classes,
+        metrics=(),
+        label_values=tuple(label_values),
     )
 
 

@@ -125,7 +125,7 @@ class SampleSet:
     classes: tuple[ClassInfo, ...]
     """The classes in the order of their train ids, without ignored ones."""
     metrics: tuple[str, ...]
-    """The names of the metrics of this data set: semantic, coco, lvis, f1, cityscapes."""
+    """The names of the metrics of this data set: semantic, coco, lvis, f1, cityscapes; none without labels."""
     category_ids: tuple[int, ...] = ()
     """The category id of each class, in instance data sets."""
     unmatched_images: tuple[Path, ...] = ()
@@ -136,6 +136,10 @@ class SampleSet:
     """The number of images that show each class; empty if that needs reading all files."""
     frequencies: tuple[str, ...] = ()
     """LVIS: "r", "c" or "f" for each class."""
+    submission: str = "labels"
+    """How its benchmark takes results: a name in `pointrend.evaluation.submissions.FORMS`."""
+    label_values: tuple[int, ...] = ()
+    """The value of each class in label images; empty: its index."""
 
     @property
     def class_names(self) -> tuple[str, ...]:

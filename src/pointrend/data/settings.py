@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from pointrend.data.reading import Reading
 from pointrend.strict import Strict
@@ -68,7 +68,10 @@ class SemanticAugment(_Augment):
 
     crop: tuple[PositiveInt, PositiveInt] = Field((512, 1024), description="H, W")
     base_scale: float = Field(1.0, gt=0, description="factor by which images are resized, beside the random scale")
-    base_short: int | None = Field(None, ge=1, description="shortest edge to which images are resized before that")
+    base_short: PositiveInt | Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=64)] | None = Field(
+        None, description="shortest edge to which images are resized before that; one of several is drawn"
+    )
+    base_long: PositiveInt | None = Field(None, description="... or to less, so that the longest edge is at most this")
     scale: Range = Field((0.5, 2.0), description="range of the random scale, drawn uniformly")
     max_class_share: float = Field(
         0.75, gt=0, le=1, description="maximum ratio of a crop's pixels that one class may cover; 1: off"
@@ -76,6 +79,12 @@ class SemanticAugment(_Augment):
     tries: int = Field(10, ge=0, description="maximum number of further crops drawn to satisfy `max_class_share`")
     photometric: Photometric = Field("published", description="distortion of colours: none, mild, or as published")
     rotate: float = Field(0.0, ge=0, le=180, description="maximum rotation in degrees, to either side")
+
+    @model_validator(mode="after")
+    def _long_with_short(self) -> Self:
+        if self.base_long is not None and self.base_short is None:
+            raise ValueError("base_long limits what base_short resizes to, and needs it")
+        return self
 
 
 class InstanceAugment(_Augment):

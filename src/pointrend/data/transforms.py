@@ -96,9 +96,9 @@ class SemanticWindow(v2.Transform):
     """A transform as `InstanceWindow` that avoids windows dominated by one class, and may rotate the window.
 
     The image's size is multiplied by `base_scale` and by a factor drawn uniformly from `scale`, after its shorter edge
-    is resized to `base_short`, if given. A window is accepted if it shows at least two classes and each covers a ratio
-    under `max_class_share` of the pixels that are not ignored; after `tries` further attempts the last one is taken,
-    as in the published training of Cityscapes and ADE20K models.
+    is resized to `base_short`, if given, or its longer one to `base_long`, if that is less. A window is accepted if it
+    shows at least two classes and each covers a ratio under `max_class_share` of the pixels that are not ignored; after
+    `tries` further attempts the last one is taken, as in the published training of Cityscapes and ADE20K models.
 
     Args:
         augment: its settings; the window's size is `crop`.
@@ -136,9 +136,13 @@ class SemanticWindow(v2.Transform):
     def draw_size(self, height: int, width: int) -> tuple[int, int]:
         """Draw the size (h, w) of the resized image."""
         factor = uniform(*self.augment.scale) * self.augment.base_scale
-        if self.augment.base_short is not None:
-            factor *= self.augment.base_short / min(height, width)
-        return max(1, round(height * factor)), max(1, round(width * factor))
+        short, long = self.augment.base_short, self.augment.base_long
+        if isinstance(short, tuple):
+            short = short[int(torch.randint(len(short), ()))]
+        if short is not None:
+            fitting = short / min(height, width)
+            factor *= fitting if long is None else min(fitting, long / max(height, width))
+        return max(1, int(height * factor + 0.5)), max(1, int(width * factor + 0.5))
 
     def _draw_window(self, labels: tv_tensors.Mask, scaled: tuple[int, int]) -> Window:
         maximum, tries = self.augment.max_class_share, self.augment.tries

@@ -4,6 +4,7 @@ from pointrend.evaluation.results_file import evaluate_results
 from pointrend.evaluation.row import PublishedRow, published_row
 from pointrend.evaluation.speed import Speed, measure_speed
 from pointrend.evaluation.split import Evaluation, Scoring, check_class_names, evaluate, score_split
+from pointrend.evaluation.submissions import submission
 
 __all__ = [
     "Evaluation",
@@ -16,4 +17,5 @@ __all__ = [
     "measure_speed",
     "published_row",
     "score_split",
+    "submission",
 ]

@@ -11,6 +11,7 @@ from typing import Any
 from pointrend.data import Sample, SampleSet, ensure_sound, find_samples
 from pointrend.data.images import read_photo
 from pointrend.errors import PointRendError
+from pointrend.evaluation.submissions import submission
 from pointrend.metrics import metrics_named
 from pointrend.metrics.base import MetricSettings, SplitMetric
 from pointrend.predict import PredictOptions
@@ -74,6 +75,7 @@ def evaluate(
     progress: Callable[[int, int], None] | None = None,
     processes: Processes = ALONE,
     observe: Callable[[Sample, Mapping[str, Any]], None] | None = None,
+    submit: str | Path | None = None,
 ) -> Evaluation:
     """Run a model on a split and score it at the images' sizes, before and after rendering.
 
@@ -84,14 +86,18 @@ def evaluate(
         options: changes to the model's test settings. All detections of the model are scored.
         limit, boundary_ratio, progress, processes: see `Scoring`. All processes return the scores of all images.
         observe: called with each image and its results by stage.
+        submit: a folder to write the rendered results into, as the data set's benchmark takes them; see `submission`.
+            A split without labels is then predicted, and not scored.
 
     Raises:
-        PointRendError: the split has unusable files, or its classes differ from the model's.
+        PointRendError: the split has unusable files, its classes differ from the model's, or `submit` has other files.
     """
     if not isinstance(data, SampleSet):
-        data = find_samples(Path(data), task=model.spec.task, layout=layout, split=split)
+        data = find_samples(Path(data), task=model.spec.task, layout=layout, split=split, labelled=submit is None)
         ensure_sound(data, reading=model.spec.input.reading)
     check_class_names(model.spec.class_names, data.class_names)
+    if submit is not None and processes.count > 1:
+        raise PointRendError(f"a submission needs all images in one process, and {processes.count} share them")
     predictor = model.scoring_predictor(options)
     task = model.task
 
@@ -100,12 +106,14 @@ def evaluate(
         results = predictor.compare(pixels)
         if observe is not None:
             observe(sample, results)
+        take(sample, list(results.values())[-1])
         rows = {row: task.prediction(result, index) for row, result in results.items()}
         return (pixels.shape[0], pixels.shape[1]), rows
 
     detection = getattr(predictor.test, "detection", None)
     max_detections = None if detection is None else detection.max_detections
-    return score_split(data, predict, Scoring(limit, boundary_ratio, max_detections, progress, processes))
+    with submission(submit, data, name=model.spec.name) as take:
+        return score_split(data, predict, Scoring(limit, boundary_ratio, max_detections, progress, processes))
 
 
 def score_split(
@@ -113,7 +121,7 @@ def score_split(
     predict: Callable[[int, Sample], tuple[tuple[int, int], Mapping[str, Any]]],
     scoring: Scoring = Scoring(),
 ) -> Evaluation:
-    """Score predictions by the metrics of a split.
+    """Score predictions by the metrics of a split; one without labels has none.
 
     Args:
         samples: the split.
@@ -134,7 +142,7 @@ def score_split(
     processes = scoring.processes
     for done, (index, sample) in enumerate(processes.mine(chosen), start=1):
         size, rows = predict(index, sample)
-        truth = as_truth(sample.annotations.truth(size), index, size)
+        truth = as_truth(sample.annotations.truth(size), index, size) if samples.metrics else None
         for row, prediction in rows.items():
             if row not in metrics:
                 metrics[row] = metrics_named(samples.metrics, settings)

@@ -51,6 +51,9 @@ class OptimSettings(Strict):
     backbone_lr: float | None = Field(None, gt=0, description="None: lr")
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD only")
     weight_decay: float = Field(5e-4, ge=0, description="adamw does not decay norms and biases")
+    norm_weight_decay: float | None = Field(
+        None, ge=0, description="of the weights and biases of norms; None: the same"
+    )
     warmup: int = Field(0, ge=0, description="iterations")
     steps: tuple[PositiveInt, ...] = Field((), description="iterations at which lr is multiplied by `gamma`")
     gamma: float = Field(0.1, gt=0, le=1)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from pointrend.data import Sample
 from pointrend.data.classes import ClassInfo
-from pointrend.report.trimap import TrimapCounts, mean_iou
+from pointrend.report.trimap import WIDTHS, TrimapCounts, boundary_bands, mean_iou
 from pointrend.scoring import LabelMaps
 
 SHOWN = 12
@@ -24,6 +24,8 @@ WINDOW_RATIO = 0.2
 SMALLEST_WINDOW = 48
 """Pixels."""
 IGNORE = 255
+NEAR = WIDTHS.index(8)
+"""The band of pixels, around true boundaries, among which a zoom is chosen."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,9 @@ class Collector:
         (first, coarse), *_, (last, rendered) = stages.items()
         photo = next(iter(results.values())).image
         truth = self._maps.of_truth(sample.annotations.truth(coarse.shape), coarse.shape)
+        bands = boundary_bands(truth)
         for stage, labels in ((first, coarse), (last, rendered)):
-            self._trimap.setdefault(stage, TrimapCounts(len(self._classes))).update(labels, truth)
+            self._trimap.setdefault(stage, TrimapCounts(len(self._classes))).update(labels, truth, bands)
         before, after = (confusion_of(labels, truth, len(self._classes)) for labels in (coarse, rendered))
         self._confusion += after
         gain = mean_iou(after) - mean_iou(before)
@@ -99,7 +102,8 @@ class Collector:
         kept, key = (self._gains, gain) if gain > 0 else (self._losses, -gain)
         if len(kept) == SHOWN and key <= kept[0][0]:
             return
-        change = _change(sample.image.name, gain, photo, truth, coarse, rendered)
+        near = bands <= NEAR
+        change = _change(sample.image.name, gain, photo, truth, coarse, rendered, near)
         entry = (key, next(self._number), change)
         (heapq.heappushpop if len(kept) == SHOWN else heapq.heappush)(kept, entry)
 
@@ -130,12 +134,20 @@ def confusion_of(labels: np.ndarray, truth: np.ndarray, num_classes: int) -> np.
 
 
 def _change(
-    name: str, gain: float, photo: np.ndarray, truth: np.ndarray, coarse: np.ndarray, rendered: np.ndarray
+    name: str,
+    gain: float,
+    photo: np.ndarray,
+    truth: np.ndarray,
+    coarse: np.ndarray,
+    rendered: np.ndarray,
+    near: np.ndarray,
 ) -> Change:
-    """Cut out the window in which rendering made most pixels right, or wrong if the image lost."""
+    """Cut out the window in which rendering made most pixels `near` a boundary right, or wrong if the image lost."""
     right_before, right_after = (labels == truth for labels in (coarse, rendered))
     wanted = (right_after & ~right_before) if gain > 0 else (right_before & ~right_after)
     wanted &= truth != IGNORE
+    if (wanted & near).any():
+        wanted &= near
     left, top, right, bottom = fullest_window(wanted)
     part = np.s_[top:bottom, left:right]
     return Change(

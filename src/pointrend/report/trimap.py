@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 WIDTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 """Distances to the true boundary, in pixels: a band has all pixels at most so far from a pixel of another label."""
@@ -25,37 +26,47 @@ class TrimapCounts:
         self.confusion = np.zeros((len(WIDTHS), num_classes, num_classes), np.int64)
         """(bands, C, C), pixels by band, true and predicted class."""
 
-    def update(self, prediction: np.ndarray, truth: np.ndarray) -> None:
-        """Add the predicted and the true labels (H, W) of an image."""
-        counted = truth != self.ignore_index
-        pairs = self.num_classes * truth.astype(np.int64) + prediction
-        for index, width in enumerate(WIDTHS):
-            inside = true_band(truth, width, ignore_index=self.ignore_index) & counted
-            counts = np.bincount(pairs[inside], minlength=self.num_classes**2)
-            self.confusion[index] += counts.reshape(self.num_classes, self.num_classes)
+    def update(self, prediction: np.ndarray, truth: np.ndarray, bands: np.ndarray) -> None:
+        """Add the predicted and the true labels (H, W) of an image, and the `boundary_bands` of the truth."""
+        near = (bands < len(WIDTHS)) & (truth != self.ignore_index)
+        pairs = self.num_classes * truth[near].astype(np.int64) + prediction[near]
+        size = self.num_classes**2
+        counts = np.bincount(size * bands[near].astype(np.int64) + pairs, minlength=len(WIDTHS) * size)
+        # A wider band has all pixels of the narrower ones.
+        self.confusion += counts.reshape(self.confusion.shape).cumsum(axis=0)
 
     def miou(self) -> list[float]:
         """Return the mIoU in percent of each of `WIDTHS`; nan for a band without pixels."""
         return [mean_iou(confusion) for confusion in self.confusion]
 
 
-def true_band(truth: np.ndarray, width: int, *, ignore_index: int = 255) -> np.ndarray:
-    """Return (H, W) bool: pixels at most `width` from a pixel of another class; the image's border is no boundary."""
-    labels = torch.from_numpy(truth.astype(np.int32))
-    # Where labels are ignored, the smallest and the largest class nearby decide, so they make no boundary.
+def boundary_bands(truth: np.ndarray, *, ignore_index: int = 255) -> np.ndarray:
+    """Return (H, W) uint8: the number of the narrowest of `WIDTHS` within which another class is, or their number.
+
+    Distances are Chebyshev distances in pixels. The image's border is no boundary, nor is that of ignored pixels.
+    """
+    labels = torch.from_numpy(truth.astype(np.float32))
     ignored = labels == ignore_index
-    low, high = labels.masked_fill(ignored, 2**30), labels.masked_fill(ignored, -1)
-    lowest = -_largest_nearby(-low, width)
-    band: np.ndarray = (_largest_nearby(high, width) > lowest).numpy()
-    return band
+    # Among ignored pixels the largest and the smallest class nearby decide, so they make no boundary themselves.
+    largest, negated_smallest = labels.masked_fill(ignored, -1), (-labels).masked_fill(ignored, -torch.inf)
+    bands = torch.full(labels.shape, len(WIDTHS), dtype=torch.uint8)
+    reached = 0
+    for index, width in enumerate(WIDTHS):
+        # A window of a larger radius is a window of windows.
+        largest, negated_smallest = (_largest_nearby(m, width - reached) for m in (largest, negated_smallest))
+        reached = width
+        bands[(largest > -negated_smallest) & (bands == len(WIDTHS))] = index
+    found: np.ndarray = bands.numpy()
+    return found
 
 
-def _largest_nearby(labels: torch.Tensor, width: int) -> torch.Tensor:
-    largest = labels.double()[None, None]
-    for dim in ((width, 0), (0, width)):
-        size = (2 * dim[0] + 1, 2 * dim[1] + 1)
-        largest = torch.nn.functional.max_pool2d(largest, size, stride=1, padding=dim)
-    return largest[0, 0]
+def _largest_nearby(values: torch.Tensor, radius: int) -> torch.Tensor:
+    """Return the maximum of (H, W) over the square of a radius around each pixel."""
+    result = values[None, None]
+    for padding in ((radius, 0), (0, radius)):
+        size = (2 * padding[0] + 1, 2 * padding[1] + 1)
+        result = F.max_pool2d(result, size, stride=1, padding=padding)
+    return result[0, 0]
 
 
 def mean_iou(confusion: np.ndarray) -> float:

@@ -159,7 +159,7 @@ class InstanceResult(Result):
             )
         return table
 
-    def coco(self, image_id: int, category_ids: Sequence[int]) -> list[dict[str, object]]:
+    def coco(self, image_id: int | str, category_ids: Sequence[int]) -> list[dict[str, object]]:
         """Return the objects in COCO's format for results.
 
         Args:

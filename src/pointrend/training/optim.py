@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from torch import nn, optim
+from torch.nn.modules.batchnorm import _NormBase
 from torch.optim.lr_scheduler import LambdaLR
 
 from pointrend.recipes import OptimSettings
 
+_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
+
 
 def build_optimizer(network: nn.Module, settings: OptimSettings) -> optim.Optimizer:
-    """Return SGD or AdamW with `backbone_lr` for the backbone; AdamW does not decay norms and biases."""
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    """Return SGD or AdamW with `backbone_lr` for the backbone and `norm_weight_decay` for norms.
+
+    AdamW does not decay norms and biases.
+    """
+    in_norms = {id(p) for module in network.modules() if isinstance(module, _NORMS) for p in module.parameters()}
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
-            decays = settings.name == "sgd" or parameter.ndim > 1
-            groups.setdefault((name.startswith("backbone."), decays), []).append(parameter)
+            decay = settings.weight_decay if settings.name == "sgd" or parameter.ndim > 1 else 0.0
+            if id(parameter) in in_norms and settings.norm_weight_decay is not None:
+                decay = settings.norm_weight_decay
+            groups.setdefault((name.startswith("backbone."), decay), []).append(parameter)
     parameters = []
-    for (in_backbone, decays), members in groups.items():
+    for (in_backbone, weight_decay), members in groups.items():
         lr = settings.backbone_lr if in_backbone and settings.backbone_lr is not None else settings.lr
-        weight_decay = settings.weight_decay if decays else 0.0
         parameters.append({"params": members, "lr": lr, "initial_lr": lr, "weight_decay": weight_decay})
     if settings.name == "sgd":
         return optim.SGD(parameters, lr=settings.lr, momentum=settings.momentum)

@@ -198,6 +198,46 @@ def test_voc(tmp_path: Path) -> None:
     check_error("found splits: train, val", tmp_path, split="test")
 
 
+def write_voc_aug(root: Path) -> Path:
+    """c and a of VOC's own, of which SBD has another label of a; d of SBD alone."""
+    for name in "abcd":
+        write_image(root / "JPEGImages" / f"{name}.jpg")
+    for folder, names in (("SegmentationClass", "abc"), ("SegmentationClassAug", "ad")):
+        for name in names:
+            write_labels(root / folder / f"{name}.png")
+    lists = root / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    for split, text in (("train", "c\na\n"), ("val", "b\n"), ("aug", "d\n\n")):
+        (lists / f"{split}.txt").write_text(text)
+    return lists
+
+
+@pytest.mark.parametrize(
+    "text", [None, "d\nc\na\n", "".join(f"/JPEGImages/{n}.jpg /SegmentationClassAug/{n}.png\n" for n in "cda")]
+)
+def test_voc_with_the_labels_of_sbd(tmp_path: Path, text: str | None) -> None:
+    lists = write_voc_aug(tmp_path)
+    if text is not None:
+        (lists / "trainaug.txt").write_text(text)
+    found = find_samples(tmp_path, split="trainaug")
+    assert stems(found) == ["a", "c", "d"]
+    folders = [sample.annotations.path.parent.name for sample in found.samples]
+    assert folders == ["SegmentationClass", "SegmentationClass", "SegmentationClassAug"]
+    assert stems(find_samples(tmp_path, split="train")) == ["a", "c"]
+    assert not found.unmatched_images
+
+
+def test_voc_without_what_sbd_adds(tmp_path: Path) -> None:
+    lists = write_voc_aug(tmp_path)
+    (tmp_path / "SegmentationClassAug" / "d.png").unlink()
+    found = find_samples(tmp_path, split="trainaug")
+    assert [path.name for path in found.unmatched_images] == ["d.jpg"]
+    shutil.rmtree(tmp_path / "SegmentationClassAug")
+    check_error(r"SegmentationClassAug: no such folder; the split 'trainaug' needs", tmp_path, split="trainaug")
+    (lists / "aug.txt").unlink()
+    check_error("no split 'trainaug'; found splits: train, val", tmp_path, split="trainaug")
+
+
 def test_real_folders(test_data: Path) -> None:
     for split, count in (("train", 367), ("val", 101), ("test", 233)):
         found = find_samples(test_data / "camvid", layout="camvid", split=split)

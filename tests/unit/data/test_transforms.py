@@ -245,6 +245,17 @@ def test_scale_is_uniform_and_relative() -> None:
     assert [value * 3 for value in full] == pytest.approx(drawn(base_short=300), abs=2)
 
 
+def test_the_shortest_edge_is_one_of_several_and_the_longest_has_a_maximum() -> None:
+    crop = window_of((1, 1), scale=(1, 1), base_short=(50, 80, 120), base_long=200)
+    torch.manual_seed(0)
+    drawn = {crop.draw_size(100, 200) for _ in range(100)}
+    assert drawn == {(50, 100), (80, 160), (100, 200)}  # 120 would make the longest edge 240
+    # mmsegmentation resizes Cityscapes' images to 1025 x 2049 for crops of 769 x 769.
+    assert window_of((1, 1), scale=(1, 1), base_short=1025, base_long=2049).draw_size(1024, 2048) == (1025, 2049)
+    # The maximum is multiplied by the random factor too.
+    assert window_of((1, 1), scale=(2, 2), base_short=50, base_long=100).draw_size(10, 50) == (40, 200)
+
+
 def test_seed_decides_everything() -> None:
     transform = semantic_transform(crop=(32, 48), mean=MEAN, std=STD, rotate=10, grayscale=0.3)
     image, labels = scene(60, 70)
@@ -305,6 +316,8 @@ def test_photometric_says_which_distortion(setting: object, step: type | None) -
         {"scale": (0.0, 1.0)},
         {"base_scale": 0.0},
         {"base_short": 0},
+        {"base_short": ()},
+        {"base_long": 100},
         {"max_class_share": 0.0},
         {"max_class_share": 75.0},
         {"tries": -1},

@@ -33,6 +33,21 @@ def test_every_parameter_is_in_one_group(name: str) -> None:
     assert sorted(grouped) == sorted(id(p) for p in NETWORK.parameters())
 
 
+@pytest.mark.parametrize(("norms", "expected"), [(None, {1e-4}), (0.0, {0.0}), (0.5, {0.5})])
+def test_norms_have_their_own_weight_decay(norms: float | None, expected: set[float]) -> None:
+    architecture = SemanticArchitecture(
+        backbone="test_efficientnet", fpn_channels=8, coarse_channels=32, coarse_norm="group"
+    )
+    network = semantic_pointrend(3, architecture)
+    optimizer = build_optimizer(network, OptimSettings(weight_decay=1e-4, norm_weight_decay=norms))
+    decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    group_norm, batch_norm = network.coarse_head.levels[0][0][1], network.backbone.model.bn1
+    for parameter in (*group_norm.parameters(), *batch_norm.parameters()):
+        assert {decay[id(parameter)]} == expected
+    for parameter in network.coarse_head.classifier.parameters():  # biases are no norms
+        assert decay[id(parameter)] == 1e-4
+
+
 def test_backbone_has_its_own_rate_and_keeps_the_ratio() -> None:
     settings = OptimSettings(name="adamw", lr=1e-3, backbone_lr=1e-4, power=1.0, min_lr=0.0)
     optimizer = build_optimizer(NETWORK, settings)

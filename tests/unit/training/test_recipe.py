@@ -15,6 +15,7 @@ from pointrend.training.recipe import (
     recipe_names,
     to_yaml,
 )
+from pointrend.zoo.manifest import PUBLISHED
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -39,6 +40,44 @@ def test_published_recipes_have_the_published_numbers() -> None:
     assert {recipe.loss.average for recipe in published} == {"all"}
     assert not any(recipe.input.antialias for recipe in published)
     assert load_recipe("people-lite0").loss.average == "labelled"
+
+
+def test_recipes_of_other_data_and_schedules_have_the_published_numbers() -> None:
+    expected = {
+        "voc-aug-{}": ("voc", (512, 512), 512, 2048, 40_000, 16, 512),
+        "cityscapes-{}-769": ("cityscapes", (769, 769), 1025, 2049, 80_000, 8, 1025),
+        "ade20k-{}-80k": ("ade20k", (512, 512), 512, 2048, 80_000, 16, 512),
+        "ade20k-{}": ("ade20k", (512, 512), 512, 2048, 160_000, 16, 512),
+    }
+    for name, numbers in expected.items():
+        for depth in (50, 101):
+            recipe = load_recipe(name.format(f"r{depth}"))
+            assert isinstance(recipe, SemanticRecipe)
+            augment, train = recipe.augment, recipe.train
+            found = (augment.crop, augment.base_short, augment.base_long, train.iterations, train.batch_size)
+            assert (recipe.data.layout, *found, recipe.test.shortest) == numbers
+            assert recipe.test.longest == numbers[3]
+            assert recipe.model.backbone == f"resnet{depth}c"
+            # The rest is that of the published Cityscapes setting.
+            published = load_recipe("cityscapes-r50")
+            assert (recipe.optim, recipe.loss, recipe.input) == (published.optim, published.loss, published.input)
+
+
+def test_the_recipe_of_detectron2_fits_its_published_model() -> None:
+    recipe = load_recipe("cityscapes-r101-d2")
+    assert isinstance(recipe, SemanticRecipe)
+    published = PUBLISHED["d2-semantic-r101-cityscapes"].spec
+    # The published one starts from Caffe's weights, which take their stride elsewhere.
+    assert recipe.model.model_copy(update={"stride_in_1x1": True}) == published.architecture
+    assert recipe.test == published.test
+    assert (recipe.start.freeze_norm, recipe.start.freeze_stages) == (True, 0)
+    assert recipe.augment.base_short == (512, 768, 1024, 1280, 1536, 1792, 2048)
+    assert (recipe.augment.base_long, recipe.augment.scale, recipe.augment.tries) == (4096, (1, 1), 9)
+    assert (recipe.loss.average, recipe.loss.sampling.num_points) == ("labelled", 2048)
+    optim = recipe.optim
+    assert (optim.lr, optim.weight_decay, optim.norm_weight_decay, optim.momentum) == (0.01, 1e-4, 0, 0.9)
+    assert (optim.warmup, optim.steps, recipe.train.iterations) == (1000, (40_000, 55_000), 65_000)
+    assert recipe.train.batch_size == 32
 
 
 def test_box_losses_of_published_instance_recipes_are_l1() -> None:

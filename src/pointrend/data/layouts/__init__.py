@@ -20,7 +20,12 @@ LAYOUTS: dict[str, Layout] = {
 
 
 def find_samples(
-    root: Path, *, task: str | None = None, layout: str | None = None, split: str | None = None
+    root: Path,
+    *,
+    task: str | None = None,
+    layout: str | None = None,
+    split: str | None = None,
+    labelled: bool = True,
 ) -> SampleSet:
     """Find the files of one split.
 
@@ -33,6 +38,7 @@ def find_samples(
         task: "semantic" or "instance"; None takes either, semantic if the folders fit both.
         layout: a name in `LAYOUTS`; None or "auto" detects it.
         split: for instance "train" or "val".
+        labelled: False takes images without any labels too, as benchmarks' test splits are; their `metrics` are empty.
 
     Raises:
         DatasetError: an unknown layout or one of another task, missing or empty folders, unusable annotations or
@@ -44,7 +50,7 @@ def find_samples(
         raise DatasetError(f"{root}: {'is not a folder' if root.exists() else 'no such folder'}")
     of_task = {name: candidate for name, candidate in LAYOUTS.items() if task in (None, candidate.task)}
     if layout is None or layout == "auto":
-        return _detect(root, split, of_task, task).find(root, split)
+        return _found(_detect(root, split, of_task, task), root, split, labelled=labelled)
     if layout not in LAYOUTS:
         near = difflib.get_close_matches(layout, of_task, n=1, cutoff=0)
         raise DatasetError(
@@ -55,7 +61,17 @@ def find_samples(
             f"layout {layout!r} is for {LAYOUTS[layout].task} segmentation; choose one for {task} segmentation:"
             f" {', '.join(of_task)}"
         )
-    return LAYOUTS[layout].find(root, split)
+    return _found(LAYOUTS[layout], root, split, labelled=labelled)
+
+
+def _found(layout: Layout, root: Path, split: str | None, *, labelled: bool) -> SampleSet:
+    try:
+        return layout.find(root, split)
+    except DatasetError:
+        images = None if labelled else layout.unlabelled(root, split)
+        if images is None:
+            raise
+        return images
 
 
 def _detect(root: Path, split: str | None, layouts: dict[str, Layout], task: str | None) -> Layout:

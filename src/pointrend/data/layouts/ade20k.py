@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pointrend.data.classes import ADE20K
-from pointrend.data.finding import Layout, folders, image_files, missing_split, pair_labels
+from pointrend.data.finding import Layout, folders, image_files, missing_split, pair_labels, without_labels
 from pointrend.data.samples import SampleSet
 
 
@@ -13,9 +13,12 @@ def _matches(root: Path, split: str | None) -> bool:
     return (root / "images" / "training").is_dir() and (root / "annotations" / "training").is_dir()
 
 
+_FOLDERS = {"train": "training", "val": "validation", "test": "testing"}
+
+
 def _find(root: Path, split: str | None) -> SampleSet:
     splits = folders(root / "images")
-    folder = {"train": "training", "val": "validation"}.get(split or "", split)
+    folder = _FOLDERS.get(split or "", split)
     if folder is None or folder not in splits:
         raise missing_split(root, split, splits)
     return pair_labels(
@@ -29,4 +32,17 @@ def _find(root: Path, split: str | None) -> SampleSet:
     )
 
 
-LAYOUTS = {"ade20k": Layout("semantic", _find, _matches, hint="images/training/ and annotations/training/")}
+def _find_unlabelled(root: Path, split: str | None) -> SampleSet | None:
+    folder = _FOLDERS.get(split or "", split or "")
+    if not folder or (root / "annotations" / folder).exists():
+        return None
+    # The images of the test split are a download of their own, release_test/testing/.
+    there = [path for path in (root / "images" / folder, root / folder) if path.is_dir()]
+    return without_labels("ade20k", image_files(there[0]), ADE20K, range(1, len(ADE20K) + 1)) if there else None
+
+
+LAYOUTS = {
+    "ade20k": Layout(
+        "semantic", _find, _matches, unlabelled=_find_unlabelled, hint="images/training/ and annotations/training/"
+    )
+}

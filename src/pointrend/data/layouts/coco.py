@@ -13,11 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
+from pointrend.data.annotations import Unlabelled
 from pointrend.data.classes import ClassInfo, generate_colors
 from pointrend.data.coco_annotations import CocoAnnotations
 from pointrend.data.coco_file import read_coco
 from pointrend.data.coco_images import ImageFolders
 from pointrend.data.finding import Layout
+from pointrend.data.json_files import read_json
 from pointrend.data.problems import DatasetError
 from pointrend.data.samples import Sample, SampleSet
 
@@ -76,12 +78,30 @@ def _splits_of(path: Path) -> tuple[str, ...]:
 
 
 def _find(root: Path, split: str | None, *, layout: str) -> SampleSet:
-    path = _annotation_file(root, split)
-    content = read_coco(path)
+    return _sample_set(_annotation_file(root, split), split, layout=layout)
+
+
+def _find_unlabelled(root: Path, split: str | None, *, layout: str) -> SampleSet | None:
+    """Find the images of a file that lists them without annotations: `annotations/image_info_SPLIT*.json`."""
+    names = [f"image_info_{split}{year}" for year in ("", *_YEARS)]
+    paths = [path for path in _files(root) if path == root or path.stem in names]
+    if len(paths) != 1:
+        return None
+    content = read_json(paths[0])
+    if isinstance(content, dict) and content.get("annotations"):
+        return None
+    return _sample_set(paths[0], split, layout=layout, labelled=False)
+
+
+def _sample_set(path: Path, split: str | None, *, layout: str, labelled: bool = True) -> SampleSet:
+    content = read_coco(path, annotated=labelled)
     folders = ImageFolders(path, tuple(_folder_names(path, split)))
     images_of_class = np.zeros(len(content.class_names), np.int64)
     samples = []
     for image in content.images:
+        if not labelled:
+            samples.append(Sample(folders.find(image.names), Unlabelled(), image.id))
+            continue
         annotations = CocoAnnotations(
             source=path,
             size=image.size,
@@ -97,15 +117,19 @@ def _find(root: Path, split: str | None, *, layout: str) -> SampleSet:
         task="instance",
         samples=tuple(samples),
         classes=tuple(ClassInfo(*pair) for pair in zip(content.class_names, colors, strict=True)),
-        metrics=("lvis" if layout == "lvis" else "coco", "f1"),
+        metrics=("lvis" if layout == "lvis" else "coco", "f1") if labelled else (),
         category_ids=content.category_ids,
-        images_of_class=tuple(images_of_class.tolist()),
+        images_of_class=tuple(images_of_class.tolist()) if labelled else (),
+        submission="coco",
         frequencies=content.frequencies if layout == "lvis" else (),
     )
 
 
 def _folder_names(path: Path, split: str | None) -> Iterator[str]:
     """Yield the names that the folder of a split's images may have, most likely first."""
+    info = path.stem.removeprefix("image_info_")
+    if info != path.stem:  # test-dev2017 is a part of test2017/
+        yield from dict.fromkeys((info, info.replace("-dev", "")))
     of_file = [part for part in _splits_of(path) if not part.startswith(("lvis", "v0", "v1", "cocofied"))]
     for name in dict.fromkeys((*of_file, *([split] if split else []))):
         yield name
@@ -114,6 +138,11 @@ def _folder_names(path: Path, split: str | None) -> Iterator[str]:
 
 
 LAYOUTS = {
-    "coco": Layout("instance", partial(_find, layout="coco"), _matches_coco, "annotations/instances_*.json"),
-    "lvis": Layout("instance", partial(_find, layout="lvis"), _matches_lvis, "annotations/lvis_*.json"),
+    name: Layout(
+        "instance", partial(_find, layout=name), matches, hint, unlabelled=partial(_find_unlabelled, layout=name)
+    )
+    for name, matches, hint in (
+        ("coco", _matches_coco, "annotations/instances_*.json"),
+        ("lvis", _matches_lvis, "annotations/lvis_*.json"),
+    )
 }

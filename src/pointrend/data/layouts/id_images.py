@@ -32,6 +32,7 @@ def _find(root: Path, split: str | None, *, layout: str, default: str) -> Sample
         classes=classes,
         metrics=("coco", "f1"),
         category_ids=(1,),
+        submission="coco",
     )
 
 
