@@ -60,7 +60,10 @@ def test_recipe_trains(name: str, settings: list[str], scenes: Path, blobs: Path
     training = training_of(name, settings, scenes, blobs)
     outcome = train_prepared(training, tmp_path)
     assert outcome.scores is not None
-    assert read_spec(outcome.model) == training.spec
+    found = read_spec(outcome.model)
+    assert found.training is not None
+    assert found.training.iterations == outcome.iteration
+    assert found.model_copy(update={"training": None}) == training.spec
 
 
 @pytest.mark.parametrize("name", recipe_names())
