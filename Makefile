@@ -32,7 +32,7 @@ demo: $(DEMO_ENV) ## label a photograph with the bundled model, into demo-out/
 	&& $(BIN)/pointrend predict "$$photo" --model people-lite0 --out demo-out --explain
 
 test: $(VENV)/.installed-dev ## run the test suite
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(VENV)/.installed-dev ## check style and types
 	$(BIN)/ruff check .
