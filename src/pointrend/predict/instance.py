@@ -35,7 +35,7 @@ class InstancePredictor(Predictor[InstanceSpec, InstanceTest, InstanceOutput, In
     network: InstancePointRend
     result_type = InstanceResult
     does = "finds instances"
-    foreign: ClassVar = {"probabilities": "semantic"}
+    foreign: ClassVar = {"probabilities": "semantic", "slide": "semantic"}
     max_steps = MAX_MASK_STEPS
     min_aspect = 2.0
 

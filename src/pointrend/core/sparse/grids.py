@@ -13,6 +13,10 @@ from torch import Tensor
 
 from pointrend.core.sparse.rows import weighted_rows
 
+CHUNK = 2**16
+"""Pixels whose logits are computed together."""
+CACHE_BYTES = 2**27
+"""Memory budget, in bytes, of a grid's logit cache."""
 COMPARED = 2**13
 """Rows compared per chunk; chosen so that their logits fit in L2 cache."""
 
@@ -92,6 +96,10 @@ class Rows:
         """(rows, C)."""
         return self._data
 
+    def trim(self) -> None:
+        """Drop all cached rows, and the memory that they took."""
+        self._forget()
+
     def _distinct(self, pixels: Tensor) -> Tensor:
         """Return each of some pixels without a row once; not by sorting, but by which of the equal ones wrote last."""
         number = torch.arange(len(pixels), dtype=torch.int32, device=pixels.device)
@@ -143,6 +151,16 @@ class Grid:
     """(H, W), a small integer type."""
     bound: Tensor | None
     """(H, W) float32, a lower bound of every margin; exact where logits were computed. None if it will not be used."""
+    sources: tuple[Grid, ...] = ()
+    """The grids that `rows` are computed from."""
+
+    def trim(self) -> None:
+        """Drop what is cached here and in all sources."""
+        if isinstance(self.rows, Rows):
+            self.rows.trim()
+        self.bound = None
+        for source in self.sources:
+            source.trim()
 
 
 def interpolated(before: Grid, rows: Axis, columns: Axis, pixels: Tensor, cells: Tensor | None = None) -> Tensor:
