@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -45,6 +45,11 @@ def evaluate(
     size: options.Size = None,
     points: options.Points = None,
     steps: options.Steps = None,
+    scales: options.Scales = "1",
+    flip: options.Flip = False,
+    mode: options.Mode = "whole",
+    crop: options.Crop = None,
+    stride: options.Stride = None,
     boundary_share: Annotated[
         float | None,
         typer.Option(
@@ -78,6 +83,8 @@ def evaluate(
 
     if model.endswith(".json"):
         with one_line_errors(code=WRONG_USAGE):
+            if (scales, flip, mode) != ("1", False, "whole"):
+                raise ValueError("--scales, --flip and --mode are for models, not for a file of results")
             samples = find_samples(data, task="instance", layout=layout, split=split)
         with _checked(samples) as progress, one_line_errors():
             result = evaluate_results(
@@ -93,7 +100,14 @@ def evaluate(
     loaded = options.load_or_exit(model, device=device, engine=engine, precision=precision)
     spec = loaded.spec
     with one_line_errors(code=WRONG_USAGE):
-        changes = PredictOptions(size=size, points=points, steps=steps, max_detections=max_detections)
+        changes = PredictOptions(
+            size=size,
+            points=points,
+            steps=steps,
+            augmentation=options.augmentation_of(scales, flip=flip),
+            slide=options.slide_of(mode, crop, stride),
+            max_detections=max_detections,
+        )
         loaded.scoring_predictor(changes)  # reports invalid options before files are read
         layout = layout or fitting_layout(data, spec.layout)
         samples = find_samples(data, task=spec.task, layout=layout, split=split)
@@ -109,6 +123,17 @@ def fitting_layout(data: Path, layout: str | None) -> str | None:
 
     described = any((folder / CLASSES_FILE).is_file() for folder in (data, data.absolute().parent))
     return layout if (data / "images").is_dir() and (data / "labels").is_dir() and not described else None
+
+
+def _passes(passes: Mapping[str, Any]) -> str:
+    """Return in words how the network saw images, if it was not as always."""
+    scales, mode = passes.get("scales", [1.0]), passes.get("mode", "whole")
+    parts = [] if scales == [1.0] else [f"scales {', '.join(f'{scale:g}' for scale in scales)}"]
+    parts += ["flipped"] * bool(passes.get("flip"))
+    if mode == "slide":
+        crop, stride = ("x".join(map(str, passes[name])) for name in ("crop", "stride"))
+        parts.append(f"windows of {crop} every {stride}")
+    return "".join(f"; {part}" for part in parts)
 
 
 @contextmanager
@@ -137,7 +162,8 @@ def _show(result: Evaluation, name: str, data: Path, samples: SampleSet, *, as_j
     maximum = result.max_detections
     limit = "" if maximum is None else f"; at most {maximum} detections of an image count"
     console.print(
-        f"{name} on {data}: {result.num_images} images, percent, by {', '.join(samples.metrics)}{limit}",
+        f"{name} on {data}: {result.num_images} images, percent, by {', '.join(samples.metrics)}"
+        f"{_passes(result.passes)}{limit}",
         highlight=False,
         soft_wrap=True,
     )
