@@ -44,12 +44,7 @@ def fused(predictor: SemanticPredictor, pixels: np.ndarray, augmentation: TestAu
         image = normalised(seen, test_size(frame.size, test), predictor.spec.input)
         encoded = predictor.encode_input(*padded(image, test.pad_multiple, frame.size))
         output = encoded.output
-        maps = [
-            on_plain_grid(
-                each, encoded.frame, frame, factor=each.shape[2] / encoded.frame.padded[0], mirror=one.mirrored
-            )
-            for each in (output.coarse, *output.fine)
-        ]
+        maps = [on_plain_grid(m, encoded.frame, frame, mirror=one.mirrored) for m in (output.coarse, *output.fine)]
         sums = maps if not sums else [total + each for total, each in zip(sums, maps, strict=True)]
     coarse, *fine = (total / len(augmentation.passes) for total in sums)
     return Encoded(SemanticOutput(coarse, tuple(fine)), frame)

@@ -61,7 +61,7 @@ def test_passes_are_averaged_as_whole_maps(
         whole = F.interpolate(logits, size=size, mode="bilinear")
         total += probabilities(whole.flip(3) if mirrored else whole) / passes
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fused, "CACHE_BYTES", budget if size[0] * size[1] < 200 else 2**27)
+        patch.setattr(fused, "MEANS_BYTES", budget if size[0] * size[1] < 200 else 2**25)
         labels = fused_labels(made)
         values, classes_found = fused_probabilities(made, 2)
     best_two = total.topk(2, dim=1).values[0]

@@ -17,6 +17,9 @@ from torch import Tensor
 from pointrend.core.sparse.grids import CACHE_BYTES, CHUNK, Grid, Rows, best_two
 from pointrend.core.sparse.rendering import Rendering
 
+MEANS_BYTES = 2**25
+"""Memory budget, in bytes, of the mean probabilities that are computed together. The caches of a pass grow with it."""
+
 Window = tuple[int, int, int, int]
 """Left, top, right and bottom in pixels."""
 
@@ -121,7 +124,7 @@ def fused_probabilities(passes: Sequence[RenderedPass], k: int) -> tuple[Tensor,
 def _mean_probabilities(passes: Sequence[RenderedPass], pixels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield some of the pixels (M,) and their mean probabilities (M, C), until all are done."""
     classes = max(2, _logits_of(passes[0].rendering).shape[1])
-    for some in _chunks(pixels, max(1, CACHE_BYTES // (4 * classes))):
+    for some in _chunks(pixels, max(1, MEANS_BYTES // (4 * classes))):
         means = torch.zeros((len(some), classes), device=some.device)
         for one in passes:
             for part, sums in zip(_chunks(some, CHUNK), _chunks(means, CHUNK), strict=True):
