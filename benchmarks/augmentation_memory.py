@@ -32,6 +32,7 @@ def main(
     width: int = 2048,
     classes: Annotated[int, typer.Option(min=3)] = 150,
     backbone: str = "tf_efficientnet_lite0",
+    channels: Annotated[int, typer.Option(help="Of the pyramid and the coarse head; 256 and 128 as published.")] = 64,
     scales: str = "0.5,0.75,1,1.25,1.5,1.75",
     flip: bool = True,
 ) -> None:
@@ -41,7 +42,7 @@ def main(
     spec = SemanticSpec(
         name="random",
         num_logits=classes,
-        architecture=SemanticArchitecture(backbone=backbone),
+        architecture=SemanticArchitecture(backbone=backbone, fpn_channels=channels, coarse_channels=channels),
         classes=tuple(ClassInfo(f"class {i}", colors[i % 24]) for i in range(classes)),
         test=SemanticTest(shortest=min(height, width), longest=max(height, width), pad_multiple=32),
     )

@@ -62,15 +62,16 @@ class Rows:
         self._limit = limit
         self._data = like.new_empty((0, classes))
         self._count = 0
-        self._kept = 0
-        self._slot = torch.full((pixels,), -1, dtype=torch.int32, device=like.device)
+        self._kept = torch.empty(0, dtype=torch.int64, device=like.device)
+        self._pixels = pixels
+        self._slots: Tensor | None = None
 
     def keep(self, pixels: Tensor, rows: Tensor) -> None:
         """Store rows that are never dropped, in place of all cached ones."""
-        assert self._kept == 0
+        assert len(self._kept) == 0
         self._forget()
         self._append(pixels).copy_(rows)
-        self._kept = self._count
+        self._kept = pixels
 
     def add(self, pixels: Tensor, rows: Tensor) -> None:
         """Cache rows of pixels that have none yet, as `compute` would give them."""
@@ -97,8 +98,18 @@ class Rows:
         return self._data
 
     def trim(self) -> None:
-        """Drop all cached rows, and the memory that they took."""
+        """Drop all cached rows, and all memory but that of the rows stored by `keep`."""
         self._forget()
+        self._slots = None
+
+    @property
+    def _slot(self) -> Tensor:
+        """(pixels,) int32: where each pixel's row is, -1 without one."""
+        if self._slots is None:
+            device = self._data.device
+            self._slots = torch.full((self._pixels,), -1, dtype=torch.int32, device=device)
+            self._slots[self._kept] = torch.arange(len(self._kept), dtype=torch.int32, device=device)
+        return self._slots
 
     def _distinct(self, pixels: Tensor) -> Tensor:
         """Return each of some pixels without a row once; not by sorting, but by which of the equal ones wrote last."""
@@ -119,9 +130,11 @@ class Rows:
         return self._data[end - len(pixels) : end]
 
     def _forget(self) -> None:
-        self._slot.masked_fill_(self._slot >= self._kept, -1)
-        self._data = self._data[: self._kept].clone()
-        self._count = self._kept
+        kept = len(self._kept)
+        if self._slots is not None:
+            self._slots.masked_fill_(self._slots >= kept, -1)
+        self._data = self._data[:kept].clone()
+        self._count = kept
 
 
 class AllRows:
