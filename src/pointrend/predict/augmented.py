@@ -36,42 +36,42 @@ def rendered_passes(
     """
     augmentation = predictor.options.augmentation
     passes: dict[str, list[RenderedPass]] = {stage: [] for stage in stages}
-    coarse = torch.empty(0)
+    cells: list[Tensor] = []
     for one in augmentation.passes:
-        renderings, of_pass = _rendered(predictor, pixels, one, stages)
+        # Other passes' coarse logits are not copied: they are large.
+        renderings = _rendered(predictor, pixels, one, stages, cells if one == augmentation.plain else None)
         for stage, rendering in renderings.items():
             passes[stage].append(RenderedPass(rendering, one.mirrored))
-        if one == augmentation.plain:
-            coarse = of_pass
-    return passes, coarse
+    return passes, torch.cat(cells, dim=2).unsqueeze(3)
 
 
 def _rendered(
-    predictor: SemanticPredictor, pixels: np.ndarray, one: Pass, stages: Sequence[str]
-) -> tuple[dict[str, Rendering], Tensor]:
-    """Return the renderings of a pass at the image's size, mirrored if the pass is, and its coarse logits."""
+    predictor: SemanticPredictor, pixels: np.ndarray, one: Pass, stages: Sequence[str], cells: list[Tensor] | None
+) -> dict[str, Rendering]:
+    """Return the renderings of a pass at the image's size, mirrored if the pass is.
+
+    Coarse logits (1, C, .) of each window are appended to `cells`, if that is given.
+    """
     spec, slide = predictor.spec, predictor.options.slide
     size, test = (pixels.shape[0], pixels.shape[1]), predictor.test.scaled(one.scale)
     seen = test_size(size, test)
     image = normalised(np.fliplr(pixels).copy() if one.mirrored else pixels, seen, spec.input)
     windows = [(0, 0, seen[1], seen[0])] if slide is None else slide.windows(seen)
     parts: dict[str, list[Rendering]] = {stage: [] for stage in stages}
-    coarse = []
     for left, top, right, bottom in windows:
         wanted = size if slide is None else (bottom - top, right - left)
         encoded = predictor.encode_input(*padded(image[:, top:bottom, left:right], test.pad_multiple, wanted))
         for stage in stages:
             parts[stage].append(_trimmed(predictor.rendering(encoded, stage)))
-        coarse.append(cropped_cells(encoded.output.coarse, encoded.frame).flatten(2))
+        if cells is not None:
+            cells.append(cropped_cells(encoded.output.coarse, encoded.frame).flatten(2))
     if slide is None:
-        joined = {stage: found for stage, (found,) in parts.items()}
-    else:
-        with memory_reported(size):
-            joined = {
-                stage: _trimmed(resized(mean_of_windows(found, windows, seen), Resize(size)))
-                for stage, found in parts.items()
-            }
-    return joined, torch.cat(coarse, dim=2).unsqueeze(3)
+        return {stage: found for stage, (found,) in parts.items()}
+    with memory_reported(size):
+        return {
+            stage: _trimmed(resized(mean_of_windows(found, windows, seen), Resize(size)))
+            for stage, found in parts.items()
+        }
 
 
 def _trimmed(rendering: Rendering) -> Rendering:
