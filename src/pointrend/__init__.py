@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         instance_pointrend,
         semantic_pointrend,
     )
+    from pointrend.predict import Slide
     from pointrend.results import InstanceResult, SemanticResult
     from pointrend.training import train
     from pointrend.zoo import Model, list_models, load_model, save_model
@@ -26,6 +27,7 @@ _NAMES = {
     "errors": ("PointRendError",),
     "evaluation": ("Evaluation", "evaluate"),
     "models": ("InstancePointRend", "SemanticPointRend", "attach", "instance_pointrend", "semantic_pointrend"),
+    "predict": ("Slide",),
     "results": ("InstanceResult", "SemanticResult"),
     "training": ("train",),
     "zoo": ("Model", "list_models", "load_model", "save_model"),
@@ -40,6 +42,7 @@ __all__ = [
     "PointRendError",
     "SemanticPointRend",
     "SemanticResult",
+    "Slide",
     "__version__",
     "attach",
     "evaluate",

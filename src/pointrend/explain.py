@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pointrend.core import SubdivisionStep, labels_of, uncertainty
+from pointrend.errors import PointRendError
 from pointrend.files import atomic_path
 from pointrend.inputs import Frame
 from pointrend.models import SemanticOutput
@@ -111,7 +112,13 @@ def explain(predictor: SemanticPredictor, pixels: np.ndarray, *, rendering: Rend
 
 
 def render(predictor: SemanticPredictor, pixels: np.ndarray) -> Rendering:
-    """Predict by the reference renderer, and return all steps."""
+    """Predict by the reference renderer, and return all steps.
+
+    Raises:
+        PointRendError: the predictor sees images in several passes or in windows.
+    """
+    if not predictor.options.single:
+        raise PointRendError("explain draws one rendering of the whole image: leave out scales, flip and slide")
     encoded = predictor.encode(pixels)
     steps = tuple(predictor.subdivision_steps(encoded))
     last = steps[-1].logits if steps else encoded.output.coarse

@@ -134,13 +134,26 @@ def network_input(pixels: np.ndarray, *, input: InputSpec, test: TestSpec) -> tu
     Returns:
         (1, 3, h, w) float32, and its frame.
     """
-    image = torch.tensor(pixels).permute(2, 0, 1)
     size = (pixels.shape[0], pixels.shape[1])
-    height, width = test_size(size, test)
-    image = F.resize(image, [height, width], antialias=input.antialias)
+    return padded(normalised(pixels, test_size(size, test), input), test.pad_multiple, size)
+
+
+def normalised(pixels: np.ndarray, size: tuple[int, int], input: InputSpec) -> Tensor:
+    """Resize an image (H, W, 3) uint8 RGB to `size` (h, w), order its channels and normalise: (3, h, w) float32."""
+    image = F.resize(torch.tensor(pixels).permute(2, 0, 1), list(size), antialias=input.antialias)
     if input.channels == "bgr":
         image = image.flip(0)
-    image = F.normalize(image.float(), mean=list(input.mean), std=list(input.std))
-    bottom, right = -height % test.pad_multiple, -width % test.pad_multiple
+    normal: Tensor = F.normalize(image.float(), mean=list(input.mean), std=list(input.std))
+    return normal
+
+
+def padded(image: Tensor, multiple: int, size: tuple[int, int]) -> tuple[Tensor, Frame]:
+    """Pad a normalised image (3, h, w) with zeros to a multiple; `size` (H, W) is that of its result.
+
+    Returns:
+        (1, 3, ., .), and its frame.
+    """
+    height, width = image.shape[1:]
+    bottom, right = -height % multiple, -width % multiple
     images = F.pad(image, [0, 0, right, bottom]).unsqueeze(0)
     return images, Frame(padded=(height + bottom, width + right), valid=(height, width), size=size)

@@ -49,6 +49,16 @@ class TestSpec(Strict):
             raise ValueError(f"longest must be at least shortest, {self.shortest}, got {self.longest}")
         return self
 
+    def scaled(self, factor: float) -> Self:
+        """Return the settings by which the network sees images larger by a factor."""
+        return self.model_copy(
+            update={
+                "shortest": max(1, int(self.shortest * factor + 0.5)),
+                "longest": max(1, int(self.longest * factor + 0.5)),
+                "scale": None if self.scale is None else self.scale * factor,
+            }
+        )
+
 
 class SemanticTest(TestSpec):
     """How a semantic model is run on an image of any size."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,11 +11,12 @@ import typer
 
 from pointrend.cli import options
 from pointrend.cli.errors import WRONG_USAGE, one_line_errors
-from pointrend.cli.errors import report as say
+from pointrend.cli.progress import checked
 from pointrend.cli.train import require_training_extra
 
 if TYPE_CHECKING:
     from pointrend.data import SampleSet
+    from pointrend.evaluation import Evaluation
 
 
 def evaluate(
@@ -43,6 +44,11 @@ def evaluate(
     size: options.Size = None,
     points: options.Points = None,
     steps: options.Steps = None,
+    scales: options.Scales = "1",
+    flip: options.Flip = False,
+    mode: options.Mode = "whole",
+    crop: options.Crop = None,
+    stride: options.Stride = None,
     boundary_share: Annotated[
         float | None,
         typer.Option(
@@ -93,12 +99,10 @@ def evaluate(
     Started by torchrun, several processes share the images, and the scores are those of one process.
     """
     require_training_extra()
-    from pointrend.cli.reporting import Reporting
-    from pointrend.cli.scores import Extras, show
+    from pointrend.cli.evaluation import Job, Wanted
+    from pointrend.cli.scores import show
     from pointrend.data import find_samples
-    from pointrend.evaluation import check_class_names, evaluate_results, measure_speed, published_row
-    from pointrend.evaluation import evaluate as run
-    from pointrend.evaluation.results_file import DEFAULT_DETECTIONS
+    from pointrend.evaluation import check_class_names
     from pointrend.predict import PredictOptions
     from pointrend.processes import started_by_torchrun
 
@@ -107,66 +111,61 @@ def evaluate(
             check_submission(model, submit)
     if model.endswith(".json"):
         with one_line_errors(code=WRONG_USAGE):
-            for flag, given in (("--fps", fps), ("--row", row), ("--report", report)):
-                if given:
-                    raise ValueError(f"{flag} is for models; {model} holds results")
-        with one_line_errors(code=WRONG_USAGE):
-            samples = find_samples(data, task="instance", layout=layout, split=split)
-        with checked(samples) as progress, one_line_errors():
-            result = evaluate_results(
-                Path(model),
-                samples,
-                max_detections=max_detections or DEFAULT_DETECTIONS,
-                limit=limit,
-                boundary_ratio=boundary_share,
-                progress=progress,
-            )
+            given = {"--fps": fps, "--row": row, "--report": report, "--flip": flip}
+            given |= {"--scales": scales != "1", "--mode": mode != "whole"}
+            if wrong := [flag for flag, value in given.items() if value]:
+                raise ValueError(f"{', '.join(wrong)}: for models, and {model} holds results")
+        samples, result = _of_results_file(Path(model), data, split, layout, limit, boundary_share, max_detections)
         show(result, model, data, samples, as_json=as_json)
         return
     with ExitStack() as stack:
         with one_line_errors(code=WRONG_USAGE):
             processes, device = stack.enter_context(started_by_torchrun(device))
         loaded = options.load_or_exit(model, device=device, engine=engine, precision=precision)
-        spec = loaded.spec
         with one_line_errors(code=WRONG_USAGE):
-            changes = PredictOptions(size=size, points=points, steps=steps, max_detections=max_detections)
-            loaded.scoring_predictor(changes)  # reports invalid options before files are read
-            layout = layout or fitting_layout(data, spec.layout)
-            samples = find_samples(data, task=spec.task, layout=layout, split=split, labelled=submit is None)
-            check_class_names(spec.class_names, samples.class_names)
-            if not samples.metrics and (row or report):
-                raise ValueError(f"{data} has no labels, so there is nothing for --row and --report")
-            reporting = None if report is None else Reporting.into(report, loaded, processes)
-        with checked(samples, quiet=not processes.first) as progress:
-            result = run(
-                loaded,
-                samples,
-                options=changes,
-                limit=limit,
-                boundary_ratio=boundary_share,
-                progress=progress,
-                processes=processes,
-                observe=None if reporting is None else reporting.observe,
-                submit=submit,
+            plain = PredictOptions(size=size, points=points, steps=steps, max_detections=max_detections)
+            changes = replace(
+                plain,
+                augmentation=options.augmentation_of(scales, flip=flip),
+                slide=options.slide_of(mode, crop, stride),
             )
-        if not processes.first:
-            return
-        if submit is not None:
-            say(f"{submit}: the results of {result.num_images} images, in the form {samples.submission}", kind="note")
-        with progressing("measuring") as progress:
-            speed = measure_speed(loaded, samples, options=changes, limit=limit, progress=progress) if fps else None
-        more = Extras(speed, published_row(spec, result, speed=speed) if row or report else None)
-        if reporting is not None:
-            changed = ", ".join(f"{name} {getattr(changes, name)}" for name in changes.changed())
-            asked = {
-                "options": changed or "the model's own",
-                "device": device,
-                "engine": engine,
-                "precision": precision,
-            }
-            with progressing("measuring points") as progress:
-                reporting.write(samples, data, result, more, asked, progress)
-    show(result, spec.name, data, samples, more, as_json=as_json)
+            loaded.scoring_predictor(changes)  # reports invalid options before files are read
+            layout = layout or fitting_layout(data, loaded.spec.layout)
+            samples = find_samples(data, task=loaded.spec.task, layout=layout, split=split, labelled=submit is None)
+            check_class_names(loaded.spec.class_names, samples.class_names)
+            wanted = Wanted(fps=fps, row=row, report=report, submit=submit, limit=limit, boundary_ratio=boundary_share)
+            job = Job(loaded, samples, data, plain, changes, wanted, processes)
+        result, extras = job.run({"device": device, "engine": f"{engine}, {precision}"})
+        if processes.first:
+            show(result, loaded.spec.name, data, samples, extras, as_json=as_json)
+
+
+def _of_results_file(
+    path: Path,
+    data: Path,
+    split: str | None,
+    layout: str | None,
+    limit: int | None,
+    boundary_ratio: float | None,
+    max_detections: int | None,
+) -> tuple[SampleSet, Evaluation]:
+    """Score a file of results in COCO's format."""
+    from pointrend.data import find_samples
+    from pointrend.evaluation import evaluate_results
+    from pointrend.evaluation.results_file import DEFAULT_DETECTIONS
+
+    with one_line_errors(code=WRONG_USAGE):
+        samples = find_samples(data, task="instance", layout=layout, split=split)
+    with checked(samples) as progress, one_line_errors():
+        result = evaluate_results(
+            path,
+            samples,
+            max_detections=max_detections or DEFAULT_DETECTIONS,
+            limit=limit,
+            boundary_ratio=boundary_ratio,
+            progress=progress("evaluating"),
+        )
+    return samples, result
 
 
 def check_submission(model: str, folder: Path) -> None:
@@ -185,27 +184,3 @@ def fitting_layout(data: Path, layout: str | None) -> str | None:
 
     described = any((folder / CLASSES_FILE).is_file() for folder in (data, data.absolute().parent))
     return layout if (data / "images").is_dir() and (data / "labels").is_dir() and not described else None
-
-
-@contextmanager
-def checked(samples: SampleSet, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """Check the files, and yield a function that shows the progress of the evaluation."""
-    from rich.console import Console
-
-    from pointrend.data import ensure_sound
-    from pointrend.progress import counting
-
-    with counting("{}", console=Console(stderr=True, quiet=quiet)) as progress:
-        ensure_sound(samples, progress=lambda done, total: progress("checking files", done, total))
-        yield lambda done, total: progress("evaluating", done, total)
-
-
-@contextmanager
-def progressing(name: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield a function that shows the progress of a job."""
-    from rich.console import Console
-
-    from pointrend.progress import counting
-
-    with counting("{}", console=Console(stderr=True)) as progress:
-        yield lambda done, total: progress(name, done, total)

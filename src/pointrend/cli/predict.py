@@ -63,6 +63,11 @@ def predict(
             "HI.  [default: the model's, for images of more than 8 bits]",
         ),
     ] = None,
+    scales: options.Scales = "1",
+    flip: options.Flip = False,
+    mode: options.Mode = "whole",
+    crop: options.Crop = None,
+    stride: options.Stride = None,
     device: options.Device = "cpu",
     engine: options.Engine = "torch",
     precision: options.Precision = "float32",
@@ -121,6 +126,7 @@ def predict(
                 ("--score", "score_threshold", score is not None),
                 ("--max-detections", "max_detections", max_detections is not None),
                 ("--adaptive", "adaptive", adaptive),
+                ("--mode slide", "slide", mode == "slide"),
             ):
                 if given and name in foreign:
                     raise ValueError(f"{flag} is for {foreign[name]} models, {loaded.spec.name} {does}")
@@ -132,7 +138,13 @@ def predict(
                 max_detections=max_detections,
                 adaptive=adaptive,
                 reference=reference,
+                augmentation=options.augmentation_of(scales, flip=flip),
+                slide=options.slide_of(mode, crop, stride),
             )
+            if explain and not changes.single:
+                raise ValueError(
+                    "--explain draws one rendering of the whole photo: leave out --scales, --flip and --mode"
+                )
             reading = Reading(
                 None if page in (None, "all") else _number(page, "--page", "a number or all"),
                 channel,

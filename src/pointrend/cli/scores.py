@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -27,6 +29,17 @@ class Extras:
         return speed | ({} if self.row is None else {"row": self.row.cells})
 
 
+def _passes(passes: Mapping[str, Any]) -> str:
+    """Return in words how the network saw images, if it was not as always."""
+    scales, mode = passes.get("scales", [1.0]), passes.get("mode", "whole")
+    parts = [] if scales == [1.0] else [f"scales {', '.join(f'{scale:g}' for scale in scales)}"]
+    parts += ["flipped"] * bool(passes.get("flip"))
+    if mode == "slide":
+        crop, stride = ("x".join(map(str, passes[name])) for name in ("crop", "stride"))
+        parts.append(f"windows of {crop} every {stride}")
+    return "".join(f"; {part}" for part in parts)
+
+
 def show(
     result: Evaluation, name: str, data: Path, samples: SampleSet, extras: Extras = Extras(), *, as_json: bool
 ) -> None:
@@ -45,7 +58,8 @@ def show(
     maximum = result.max_detections
     limit = "" if maximum is None else f"; at most {maximum} detections of an image count"
     console.print(
-        f"{name} on {data}: {result.num_images} images, percent, by {', '.join(samples.metrics)}{limit}",
+        f"{name} on {data}: {result.num_images} images, percent, by {', '.join(samples.metrics)}"
+        f"{_passes(result.passes)}{limit}",
         highlight=False,
         soft_wrap=True,
     )

@@ -54,7 +54,8 @@ def subdivision(
 ) -> None:
     """Score a model by output resolution and number of points (paper, table 3). Nothing is trained."""
     require_training_extra()
-    from pointrend.cli.evaluate import checked, fitting_layout
+    from pointrend.cli.evaluate import fitting_layout
+    from pointrend.cli.progress import checked
     from pointrend.data import find_samples
     from pointrend.evaluation import check_class_names
     from pointrend.predict import PredictOptions
@@ -72,7 +73,9 @@ def subdivision(
             for count in of_points:
                 loaded.scoring_predictor(PredictOptions(steps=step, points=count))
     with checked(samples) as progress:
-        tables = subdivision_study(loaded, samples, steps=of_steps, points=of_points, limit=limit, progress=progress)
+        tables = subdivision_study(
+            loaded, samples, steps=of_steps, points=of_points, limit=limit, progress=progress("evaluating")
+        )
     _show(tables, as_json=as_json)
 
 

@@ -21,7 +21,9 @@ from pointrend.core.settings import (
     Sampling,
     Subdivision,
 )
-from pointrend.core.sparse.render import Rendering, Resize, render_labels, renderings
+from pointrend.core.sparse.fused import RenderedPass, Window, fused_labels, fused_probabilities, mean_of_windows
+from pointrend.core.sparse.render import Resize, render_labels, renderings, resized
+from pointrend.core.sparse.rendering import Rendering
 from pointrend.core.subdivision import SubdivisionStep, subdivide, subdivision_steps, write_points
 from pointrend.core.uncertainty import binary_uncertainty, check_finite, multiclass_uncertainty, uncertainty
 
@@ -32,17 +34,22 @@ __all__ = [
     "MASK_SUBDIVISION",
     "Average",
     "LossWeights",
+    "RenderedPass",
     "Rendering",
     "Resize",
     "Sampling",
     "Subdivision",
     "SubdivisionStep",
+    "Window",
     "binary_uncertainty",
     "box_to_image",
     "check_finite",
+    "fused_labels",
+    "fused_probabilities",
     "image_to_box",
     "labels_of",
     "mask_point_loss",
+    "mean_of_windows",
     "most_uncertain_points",
     "multiclass_uncertainty",
     "pixel_centers",
@@ -51,6 +58,7 @@ __all__ = [
     "regular_grid",
     "render_labels",
     "renderings",
+    "resized",
     "resized_labels",
     "sample_labels",
     "sample_masks",

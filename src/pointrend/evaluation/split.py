@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +52,17 @@ class Evaluation:
     """The numbers shown in tables, the most important first, and their titles."""
     per_class: Mapping[str, str]
     """The numbers shown in the table of classes, and their titles."""
+    passes: Mapping[str, object] = field(default_factory=dict)
+    """How the network saw an image, see `PredictOptions.passes`; empty for a results file."""
 
     def to_dict(self) -> dict[str, object]:
-        """Return the scores for JSON, with None for NaN: `{"rows": {"coarse": {"miou": ...}, ...}, ...}`."""
+        """Return the scores for JSON, with None for NaN: `{"scales": [1.0], "rows": {"coarse": {...}, ...}}`."""
         rows = {
             row: {name: None if math.isnan(value) else value for name, value in numbers.items()}
             for row, numbers in self.rows.items()
         }
         limit = {} if self.max_detections is None else {"max_detections": self.max_detections}
-        return {"unit": "percent", "images": self.num_images, **limit, "rows": rows}
+        return {"unit": "percent", "images": self.num_images, **self.passes, **limit, "rows": rows}
 
 
 def evaluate(
@@ -113,7 +115,8 @@ def evaluate(
     detection = getattr(predictor.test, "detection", None)
     max_detections = None if detection is None else detection.max_detections
     with submission(submit, data, name=model.spec.name) as take:
-        return score_split(data, predict, Scoring(limit, boundary_ratio, max_detections, progress, processes))
+        scores = score_split(data, predict, Scoring(limit, boundary_ratio, max_detections, progress, processes))
+    return replace(scores, passes=options.passes())
 
 
 def score_split(

@@ -1,15 +1,20 @@
 """Predict results of images, by one class a task."""
 
+from pointrend.predict.augmentation import Pass, Slide, TestAugmentation
 from pointrend.predict.base import Encoded, Predictor
+from pointrend.predict.frames import cropped
 from pointrend.predict.instance import InstancePredictor
 from pointrend.predict.options import PredictOptions
-from pointrend.predict.semantic import SemanticPredictor, cropped
+from pointrend.predict.semantic import SemanticPredictor
 
 __all__ = [
     "Encoded",
     "InstancePredictor",
+    "Pass",
     "PredictOptions",
     "Predictor",
     "SemanticPredictor",
+    "Slide",
+    "TestAugmentation",
     "cropped",
 ]

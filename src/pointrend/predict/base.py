@@ -92,7 +92,11 @@ class Predictor(ABC, Generic[SpecT, TestT, Output, ResultT]):
     @torch.inference_mode()
     def encode(self, pixels: np.ndarray) -> Encoded[Output]:
         """Run the network on an image (H, W, 3) uint8 RGB."""
-        images, frame = network_input(pixels, input=self.spec.input, test=self.test)
+        return self.encode_input(*network_input(pixels, input=self.spec.input, test=self.test))
+
+    @torch.inference_mode()
+    def encode_input(self, images: Tensor, frame: Frame) -> Encoded[Output]:
+        """Run the network on its input (1, 3, h, w)."""
         with memory_reported(frame.padded):
             output = self._network_output(images.to(self.device, memory_format=torch.channels_last), frame)
         return Encoded(output, frame)

@@ -17,8 +17,10 @@ from torch import Tensor
 from pointrend.errors import PointRendError
 from pointrend.inputs import Frame
 from pointrend.models import InstanceOutput, InstancePointRend, PointHead
+from pointrend.models.detector import Detections
 from pointrend.models.fast_masks import FastMasks
 from pointrend.models.settings import MAX_PROPOSALS
+from pointrend.predict.augmented_instances import found_in_passes
 from pointrend.predict.base import Encoded, Predictor, memory_reported
 from pointrend.predict.options import PredictOptions
 from pointrend.predict.tiles import merged, tiles_of
@@ -32,7 +34,7 @@ class InstancePredictor(Predictor[InstanceSpec, InstanceTest, InstanceOutput, In
     network: InstancePointRend
     result_type = InstanceResult
     does = "finds instances"
-    foreign: ClassVar = {"probabilities": "semantic"}
+    foreign: ClassVar = {"probabilities": "semantic", "slide": "semantic"}
     max_steps = MAX_MASK_STEPS
     min_aspect = 2.0
 
@@ -83,15 +85,25 @@ class InstancePredictor(Predictor[InstanceSpec, InstanceTest, InstanceOutput, In
         of_tiles = []
         for left, top, right, bottom in tiles:
             part = pixels[top:bottom, left:right]
-            encoded = self.encode(part)
-            masks = dict(zip(self.stages, self.render(encoded), strict=True))
-            of_tiles.append({stage: self.result(encoded, masks[stage], part) for stage in shown})
+            of_tiles.append(self._found_whole(part, shown) if self.options.single else self._fused(part, shown))
         if len(tiles) == 1:
             return of_tiles[0]
         notes = (f"predicted in {len(tiles)} tiles, because the image is larger than the model sees at its scale",)
         nms = self.test.detection.nms
         merged_stages = {stage: merged([found[stage] for found in of_tiles], tiles, pixels, nms) for stage in shown}
         return {stage: self._limited(found).noted(notes) for stage, found in merged_stages.items()}
+
+    def _found_whole(self, pixels: np.ndarray, shown: Sequence[str]) -> dict[str, InstanceResult]:
+        encoded = self.encode(pixels)
+        masks = dict(zip(self.stages, self.render(encoded), strict=True))
+        return {stage: self.result(encoded, masks[stage], pixels) for stage in shown}
+
+    def _fused(self, pixels: np.ndarray, shown: Sequence[str]) -> dict[str, InstanceResult]:
+        found = found_in_passes(self, pixels, shown)
+        return {
+            stage: self._result(found.detections, found.detections.boxes, found.probabilities[stage], pixels, None)
+            for stage in shown
+        }
 
     def _limited(self, found: InstanceResult) -> InstanceResult:
         """Return the best objects of an image in tiles, at most as many as `max_detections` allows if it is given.
@@ -127,15 +139,21 @@ class InstancePredictor(Predictor[InstanceSpec, InstanceTest, InstanceOutput, In
     ) -> InstanceResult:
         """Return the instances of an image (H, W, 3) uint8 RGB with the mask logits of one stage."""
         (found,) = encoded.output.detections
-        boxes = self._image_boxes(encoded).cpu().numpy()
+        return self._result(found, self._image_boxes(encoded), logits[:, 0].sigmoid(), pixels, path)
+
+    def _result(
+        self, found: Detections, image_boxes: Tensor, probabilities: Tensor, pixels: np.ndarray, path: Path | None
+    ) -> InstanceResult:
+        """Return the instances with boxes (R, 4) in pixels of the image and probabilities (R, M, M) of their masks."""
+        boxes = image_boxes.cpu().numpy()
         return InstanceResult(
             boxes=boxes,
             scores=found.scores.cpu().numpy(),
             labels=found.classes.cpu().numpy(),
             masks=LazyMasks(
-                probabilities=logits[:, 0].sigmoid().cpu().numpy(),
+                probabilities=probabilities.cpu().numpy(),
                 boxes=boxes,
-                size=encoded.frame.size,
+                size=(pixels.shape[0], pixels.shape[1]),
                 paste=self.test.paste,
             ),
             classes=self.spec.classes,

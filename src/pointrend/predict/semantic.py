@@ -5,7 +5,7 @@ Shapes: H W the image's own size, h w the size at which the network sees it, C c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -16,10 +16,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pointrend.core import Rendering, Resize, SubdivisionStep, renderings, resized_labels
+from pointrend.core import (
+    RenderedPass,
+    Rendering,
+    Subdivision,
+    SubdivisionStep,
+    fused_labels,
+    fused_probabilities,
+    renderings,
+    resized_labels,
+)
 from pointrend.inputs import Frame
 from pointrend.models import SemanticOutput, SemanticPointRend
+from pointrend.predict.augmented import rendered_passes
 from pointrend.predict.base import Encoded, Predictor, memory_reported
+from pointrend.predict.frames import cropped, cropped_cells, last_resizes
 from pointrend.predict.options import PredictOptions
 from pointrend.results import SemanticResult
 from pointrend.spec import SemanticSpec, SemanticTest
@@ -34,6 +45,7 @@ class SemanticPredictor(Predictor[SemanticSpec, SemanticTest, SemanticOutput, Se
     foreign: ClassVar = dict.fromkeys(("score_threshold", "max_detections", "adaptive"), "instance")
     max_steps = 8
     min_aspect = 0.0
+    stages = ("coarse", "pointrend")
 
     @property
     def background(self) -> int | None:
@@ -47,9 +59,14 @@ class SemanticPredictor(Predictor[SemanticSpec, SemanticTest, SemanticOutput, Se
     @torch.inference_mode()
     def predict(self, pixels: np.ndarray, path: Path | None = None) -> SemanticResult:
         """Return the labels of an image (H, W, 3) uint8 RGB that was read from `path`."""
-        encoded = self.encode(pixels)
-        result = self._predicted(encoded, pixels, path)
-        found = certainty(cropped_cells(encoded.output.coarse, encoded.frame), self.background)
+        if self.options.single:
+            encoded = self.encode(pixels)
+            result = self._predicted(encoded, pixels, path)
+            coarse = cropped_cells(encoded.output.coarse, encoded.frame)
+        else:
+            passes, coarse = rendered_passes(self, pixels, self.stages[-1:])
+            result = self._fused(passes[self.stages[-1]], pixels, path)
+        found = certainty(coarse, self.background)
         result = replace(result, certainty=found)
         usual = self.spec.usual_certainty
         if usual is None or found is None or found >= usual:
@@ -71,15 +88,26 @@ class SemanticPredictor(Predictor[SemanticSpec, SemanticTest, SemanticOutput, Se
             logits = torch.cat((-logits, logits)) / 2 if len(logits) == 1 else logits
             best_two = logits.softmax(dim=0).topk(2, dim=0).values
             return self.result(self.rendered_labels(encoded), pixels, path, best_two=best_two)
-        rendering = self._rendering(encoded, keep_logits=True)
+        rendering = self.rendering(encoded)
         best_two, _ = rendering.probabilities(2)
         return self.result(rendering.labels, pixels, path, best_two=best_two)
 
+    @torch.inference_mode()
+    def _fused(self, passes: Sequence[RenderedPass], pixels: np.ndarray, path: Path | None) -> SemanticResult:
+        with memory_reported((pixels.shape[0], pixels.shape[1])):
+            if not self.options.probabilities:
+                return self.result(fused_labels(passes), pixels, path)
+            best_two, labels = fused_probabilities(passes, 2)
+        return self.result(labels[0], pixels, path, best_two=best_two)
+
     def compare(self, pixels: np.ndarray) -> dict[str, SemanticResult]:
         """Return the results of the coarse logits, upsampled bilinearly, and of the rendered ones."""
-        encoded = self.encode(pixels)
-        labels = {"coarse": self.coarse_labels(encoded), "pointrend": self.rendered_labels(encoded)}
-        return {stage: self.result(found, pixels, None) for stage, found in labels.items()}
+        if self.options.single:
+            encoded = self.encode(pixels)
+            labels = (self.coarse_labels(encoded), self.rendered_labels(encoded))
+            return {stage: self.result(found, pixels, None) for stage, found in zip(self.stages, labels, strict=True)}
+        passes, _ = rendered_passes(self, pixels, self.stages)
+        return {stage: self._fused(of_stage, pixels, None) for stage, of_stage in passes.items()}
 
     def final(self, encoded: Encoded[SemanticOutput], pixels: np.ndarray) -> SemanticResult:
         """Return the rendered labels of an encoded image."""
@@ -111,10 +139,31 @@ class SemanticPredictor(Predictor[SemanticSpec, SemanticTest, SemanticOutput, Se
         """Return labels (H, W) of the image, rendered."""
         if self.options.reference:
             return self.image_labels(self.rendered_logits(encoded), encoded)
-        return self._rendering(encoded).labels
+        return self._rendering(encoded, keep_logits=False).labels
+
+    def rendering(self, encoded: Encoded[SemanticOutput], stage: str = stages[-1]) -> Rendering:
+        """Return the rendering at the size of the frame's image, with logits kept; stage "coarse" is only resized."""
+        if stage == self.stages[0]:
+            return self._resized(encoded.output.coarse, encoded.frame)
+        if self.options.reference:
+            return self._resized(self.rendered_logits(encoded), encoded.frame)
+        return self._rendering(encoded, keep_logits=True)
 
     @torch.inference_mode()
-    def _rendering(self, encoded: Encoded[SemanticOutput], *, keep_logits: bool = False) -> Rendering:
+    def _resized(self, logits: Tensor, frame: Frame) -> Rendering:
+        """Return logits (1, C, ., .) of the padded input as a rendering without further points."""
+        with memory_reported(frame.size):
+            (found,) = renderings(
+                logits,
+                lambda points: points,
+                Subdivision(1, 0),
+                resizes=last_resizes(frame, (logits.shape[2], logits.shape[3])),
+                keep_logits=True,
+            )
+        return found
+
+    @torch.inference_mode()
+    def _rendering(self, encoded: Encoded[SemanticOutput], *, keep_logits: bool) -> Rendering:
         coarse, subdivision = encoded.output.coarse, self.test.subdivision
         grid = (coarse.shape[2] << subdivision.steps, coarse.shape[3] << subdivision.steps)
         with memory_reported(encoded.frame.padded):
@@ -167,32 +216,3 @@ def certainty(coarse: Tensor, background: int | None) -> float | None:
     best, label = logits.softmax(dim=1).max(dim=1)
     found = best if background is None else best[label != background]
     return float(found.mean()) if found.numel() else None
-
-
-def cropped_cells(coarse: Tensor, frame: Frame) -> Tensor:
-    """Return the coarse pixels (1, C, ., .), at least one, that lie wholly on the image and not on its padding."""
-    height, width = (
-        max(1, valid * cells // padded)
-        for cells, valid, padded in zip(coarse.shape[2:], frame.valid, frame.padded, strict=True)
-    )
-    return coarse[:, :, :height, :width]
-
-
-def last_resizes(frame: Frame, grid: tuple[int, int]) -> tuple[Resize, ...]:
-    """Return the resizes from a grid over the padded input to the image, which also cut the padding off."""
-    if frame.valid == frame.padded:
-        return (Resize(frame.size),)
-    if any(cells % padded for cells, padded in zip(grid, frame.padded, strict=True)):
-        # The padding may begin inside of a grid's pixel, but never inside of the input's.
-        return (Resize(frame.padded), Resize(frame.size, crop=frame.valid))
-    height, width = (v * cells // p for cells, v, p in zip(grid, frame.valid, frame.padded, strict=True))
-    return (Resize(frame.size, crop=(height, width)),)
-
-
-def cropped(maps: Tensor, frame: Frame) -> Tensor:
-    """Return the part of maps (1, C, ., .) over the padded input that belongs to the image."""
-    *before, last = last_resizes(frame, (maps.shape[2], maps.shape[3]))
-    for resize in before:
-        maps = F.interpolate(maps, size=resize.size, mode="bilinear", align_corners=False)
-    height, width = last.crop or maps.shape[2:]
-    return maps[:, :, :height, :width]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Sequence, Sized
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from pointrend.devices import ready_after_fork
 from pointrend.errors import warn
 from pointrend.inputs import Channels, ImageInput, is_batch, to_photo
 from pointrend.models.folding import prepared
-from pointrend.predict import PredictOptions, Predictor
+from pointrend.predict import PredictOptions, Predictor, Slide, TestAugmentation
 from pointrend.spec import SHOWN_SCORE, ModelSpec
 from pointrend.tasks import TASKS, Task
 
@@ -56,6 +56,9 @@ class Model(nn.Module):
         max_detections: int | None = None,
         adaptive: bool = False,
         reference: bool = False,
+        scales: Sequence[float] = (1.0,),
+        flip: bool = False,
+        slide: Slide | None = None,
         probabilities: bool = False,
         channels: Channels = "rgb",
         page: int | None = None,
@@ -74,6 +77,9 @@ class Model(nn.Module):
             max_detections: instance models: the maximum number of objects of an image.
             adaptive: instance models: stop subdividing boxes that are finer than the image's pixels.
             reference: use the reference renderer: the same result, more slowly.
+            scales: multiples of the size at which the network sees an image; probabilities are averaged over all.
+            flip: also average over the mirror image at each scale.
+            slide: semantic models: the network sees windows, and logits are averaged where they overlap.
             probabilities: semantic models: also compute `probabilities` and `uncertainty` of the result.
             channels: the order of arrays and tensors; OpenCV's is "bgr".
             page: of a TIFF or an animation, counted from 1; by default the first.
@@ -96,6 +102,8 @@ class Model(nn.Module):
             max_detections=max_detections,
             adaptive=adaptive,
             reference=reference,
+            augmentation=TestAugmentation(scales, flip),
+            slide=slide,
             probabilities=probabilities,
         )
         predictor = self.predictor(options)

@@ -21,6 +21,7 @@ from pointrend.cli import main
 from pointrend.core import Subdivision
 from pointrend.data.classes import ClassInfo
 from pointrend.models import Detection, InstanceArchitecture, MaskArchitecture, PointArchitecture
+from pointrend.predict import PredictOptions, Slide, TestAugmentation
 from pointrend.spec import InstanceSpec, InstanceTest
 from pointrend.zoo import Model, load_model, save_model
 from pointrend.zoo.engines import Engine, EngineError, calibrate_int8, installed_engines, openvino_engine, with_engine
@@ -73,6 +74,22 @@ def test_maps_and_labels_are_the_same_at_any_size(small_model: Model, engine: En
     pixels = np.random.default_rng(0).integers(0, 256, (90, 110, 3), np.uint8)
     labels = [model.predict(pixels).labels for model in (small_model, compiled)]
     assert (labels[0] != labels[1]).mean() < 0.002  # ties
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_several_passes_and_windows(small_model: Model, instances: Model, engine: Engine) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 110, 3), np.uint8)
+    compiled = with_engine(small_model, engine)
+    for slide in (None, Slide((48, 64), (32, 64))):
+        expected, found = (
+            model.predict(pixels, scales=(0.5, 1.25), flip=True, slide=slide) for model in (small_model, compiled)
+        )
+        assert (expected.labels != found.labels).mean() < 0.002  # ties
+    options = PredictOptions(augmentation=TestAugmentation((0.5, 1.25), flip=True))
+    objects = [
+        model.scoring_predictor(options).predict(pixels) for model in (instances, with_engine(instances, engine))
+    ]
+    assert np.allclose(objects[0].boxes, objects[1].boxes, atol=1e-2)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -13,6 +13,10 @@ from torch import Tensor
 
 from pointrend.core.sparse.rows import weighted_rows
 
+CHUNK = 2**16
+"""Pixels whose logits are computed together."""
+CACHE_BYTES = 2**27
+"""Memory budget, in bytes, of a grid's logit cache."""
 COMPARED = 2**13
 """Rows compared per chunk; chosen so that their logits fit in L2 cache."""
 
@@ -58,15 +62,16 @@ class Rows:
         self._limit = limit
         self._data = like.new_empty((0, classes))
         self._count = 0
-        self._kept = 0
-        self._slot = torch.full((pixels,), -1, dtype=torch.int32, device=like.device)
+        self._kept = torch.empty(0, dtype=torch.int64, device=like.device)
+        self._pixels = pixels
+        self._slots: Tensor | None = None
 
     def keep(self, pixels: Tensor, rows: Tensor) -> None:
         """Store rows that are never dropped, in place of all cached ones."""
-        assert self._kept == 0
+        assert len(self._kept) == 0
         self._forget()
         self._append(pixels).copy_(rows)
-        self._kept = self._count
+        self._kept = pixels
 
     def add(self, pixels: Tensor, rows: Tensor) -> None:
         """Cache rows of pixels that have none yet, as `compute` would give them."""
@@ -92,6 +97,20 @@ class Rows:
         """(rows, C)."""
         return self._data
 
+    def trim(self) -> None:
+        """Drop all cached rows, and all memory but that of the rows stored by `keep`."""
+        self._forget()
+        self._slots = None
+
+    @property
+    def _slot(self) -> Tensor:
+        """(pixels,) int32: where each pixel's row is, -1 without one."""
+        if self._slots is None:
+            device = self._data.device
+            self._slots = torch.full((self._pixels,), -1, dtype=torch.int32, device=device)
+            self._slots[self._kept] = torch.arange(len(self._kept), dtype=torch.int32, device=device)
+        return self._slots
+
     def _distinct(self, pixels: Tensor) -> Tensor:
         """Return each of some pixels without a row once; not by sorting, but by which of the equal ones wrote last."""
         number = torch.arange(len(pixels), dtype=torch.int32, device=pixels.device)
@@ -111,9 +130,11 @@ class Rows:
         return self._data[end - len(pixels) : end]
 
     def _forget(self) -> None:
-        self._slot.masked_fill_(self._slot >= self._kept, -1)
-        self._data = self._data[: self._kept].clone()
-        self._count = self._kept
+        kept = len(self._kept)
+        if self._slots is not None:
+            self._slots.masked_fill_(self._slots >= kept, -1)
+        self._data = self._data[:kept].clone()
+        self._count = kept
 
 
 class AllRows:
@@ -143,6 +164,16 @@ class Grid:
     """(H, W), a small integer type."""
     bound: Tensor | None
     """(H, W) float32, a lower bound of every margin; exact where logits were computed. None if it will not be used."""
+    sources: tuple[Grid, ...] = ()
+    """The grids that `rows` are computed from."""
+
+    def trim(self) -> None:
+        """Drop what is cached here and in all sources."""
+        if isinstance(self.rows, Rows):
+            self.rows.trim()
+        self.bound = None
+        for source in self.sources:
+            source.trim()
 
 
 def interpolated(before: Grid, rows: Axis, columns: Axis, pixels: Tensor, cells: Tensor | None = None) -> Tensor:

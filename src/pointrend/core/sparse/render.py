@@ -20,16 +20,24 @@ from torch import Tensor
 from pointrend.core.points import pixel_centers
 from pointrend.core.settings import Subdivision
 from pointrend.core.sparse.cells import mixed_cells, repeated, smallest_in_cells, spread
-from pointrend.core.sparse.grids import AllRows, Axis, Grid, Rows, best_two, bilinear_axis, corner_slots, interpolated
+from pointrend.core.sparse.grids import (
+    CACHE_BYTES,
+    CHUNK,
+    AllRows,
+    Axis,
+    Grid,
+    Rows,
+    best_two,
+    bilinear_axis,
+    corner_slots,
+    interpolated,
+)
+from pointrend.core.sparse.rendering import Rendering
 from pointrend.core.subdivision import PointPredictor
 from pointrend.core.uncertainty import check_number
 
-CHUNK = 2**16
-"""Pixels whose logits are computed together."""
 DENSE_RATIO = 4
 """Grids with at most DENSE_RATIO * num_points pixels are computed densely: most pixels would be visited anyway."""
-CACHE_BYTES = 2**27
-"""Memory budget, in bytes, of a grid's logit cache."""
 
 
 @dataclass(frozen=True)
@@ -43,73 +51,6 @@ class Resize:
     """(H, W) of the result."""
     crop: tuple[int, int] | None = None
     """(H, W): the part of the grid before that is resized, from its upper left corner; None takes all of it."""
-
-
-class Rendering:
-    """The rendering of one image: its labels, and logits where they are asked for.
-
-    Logits are those of the reference at the last size, up to rounding.
-    """
-
-    def __init__(self, grid: Grid) -> None:
-        self._grid = grid
-
-    @property
-    def labels(self) -> Tensor:
-        """(H, W): uint8 for up to 256 labels, int32 for more."""
-        return self._grid.labels
-
-    def logits(self, window: tuple[int, int, int, int] | None = None) -> Tensor:
-        """Return logits (C, h, w) of a window.
-
-        Args:
-            window: left, top, right, bottom in pixels of the output; None takes all of it.
-
-        Raises:
-            ValueError: the window is empty or not inside.
-        """
-        pixels, size = self._pixels(window)
-        parts = [self._rows(part) for part in pixels.split(CHUNK)]  # type: ignore[no-untyped-call]
-        return torch.cat(parts).t().reshape(-1, *size)
-
-    def margins(self, window: tuple[int, int, int, int] | None = None) -> Tensor:
-        """Return the margins of the labels (h, w): best logit minus second, or a single logit's absolute value."""
-        pixels, size = self._pixels(window)
-        parts = [best_two(self._rows(part))[1] for part in pixels.split(CHUNK)]  # type: ignore[no-untyped-call]
-        return torch.cat(parts).view(size)
-
-    def probabilities(self, k: int, window: tuple[int, int, int, int] | None = None) -> tuple[Tensor, Tensor]:
-        """Return the k likeliest classes, best first: probabilities (k, h, w) and labels (k, h, w).
-
-        Args:
-            k: from 1 to the number of classes, which is 2 for a single logit.
-            window: as in `logits`.
-        """
-        pixels, size = self._pixels(window)
-        values, indices = [], []
-        for part in pixels.split(CHUNK):  # type: ignore[no-untyped-call]
-            logits = self._rows(part)
-            if logits.shape[1] == 1:
-                logits = torch.cat((-logits, logits), dim=1) / 2
-            best = logits.softmax(dim=1).topk(k, dim=1)
-            values.append(best.values.t())
-            indices.append(best.indices.t())
-        return torch.cat(values, dim=1).view(k, *size), torch.cat(indices, dim=1).view(k, *size)
-
-    def _rows(self, pixels: Tensor) -> Tensor:
-        rows = self._grid.rows
-        assert rows is not None, "render with keep_logits to ask for logits"
-        slots = rows.slots(pixels)
-        return rows.data[slots]
-
-    def _pixels(self, window: tuple[int, int, int, int] | None) -> tuple[Tensor, tuple[int, int]]:
-        height, width = self._grid.size
-        left, top, right, bottom = window or (0, 0, width, height)
-        if not (0 <= left < right <= width and 0 <= top < bottom <= height):
-            raise ValueError(f"window must be left, top, right, bottom inside of {width} x {height}, got {window}")
-        device = self._grid.labels.device
-        rows = torch.arange(top, bottom, device=device)[:, None] * width
-        return (rows + torch.arange(left, right, device=device)).flatten(), (bottom - top, right - left)
 
 
 @torch.no_grad()
@@ -167,6 +108,11 @@ def renderings(
     return [Rendering(image.grid) for image in images]
 
 
+def resized(rendering: Rendering, resize: Resize) -> Rendering:
+    """Return a rendering that keeps its logits, resized once more."""
+    return Rendering(_resized(rendering.grid, resize, remembered=True))
+
+
 class _Image:
     """One image on its way from grid to grid."""
 
@@ -207,14 +153,7 @@ class _Image:
 
     def resize(self, resize: Resize, *, remembered: bool) -> None:
         """Go on to a grid of any size."""
-        before = self.grid
-        crop = resize.crop or before.size
-        if crop == before.size == resize.size:
-            return
-        rows, columns = (bilinear_axis(a, b, before.labels.device) for a, b in zip(crop, resize.size, strict=True))
-        step = _Step(before, rows, columns, bounded=False, remembered=remembered, crop=crop)
-        step.compute(step.mixed(), None)
-        self.grid = step.grid
+        self.grid = _resized(self.grid, resize, remembered=remembered)
 
     def write(self, pixels: Tensor, rows: Tensor) -> None:
         """Put predictions (P, C) at pixels (P,)."""
@@ -263,6 +202,7 @@ class _Step:
             else None,
             labels=repeated(labels) if crop is None else spread(labels, rows, columns),
             bound=spread(bound, rows, columns) if bounded and bound is not None else None,
+            sources=(before,) if remembered else (),
         )
         self._bound = bound if bound is None else bound.masked_fill_(self._mixed, torch.inf)
 
@@ -354,6 +294,17 @@ class _Smallest:
         else:
             self._pixels, self._margins = [torch.cat(self._pixels)], [torch.cat(self._margins)]
         self._total = self._count
+
+
+def _resized(before: Grid, resize: Resize, *, remembered: bool) -> Grid:
+    """Return a grid of any size; `remembered` if its logits will be asked for."""
+    crop = resize.crop or before.size
+    if crop == before.size == resize.size:
+        return before
+    rows, columns = (bilinear_axis(a, b, before.labels.device) for a, b in zip(crop, resize.size, strict=True))
+    step = _Step(before, rows, columns, bounded=False, remembered=remembered, crop=crop)
+    step.compute(step.mixed(), None)
+    return step.grid
 
 
 def _whole(before: Grid, rows: Axis, columns: Axis) -> Grid:
