@@ -8,17 +8,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pointrend.errors import PointRendError
     from pointrend.evaluation import Evaluation, evaluate
-    from pointrend.models import (
-        InstancePointRend,
-        SemanticPointRend,
-        attach,
-        instance_pointrend,
-        semantic_pointrend,
-    )
+    from pointrend.models import InstancePointRend, SemanticPointRend, instance_pointrend, semantic_pointrend
     from pointrend.predict import Slide
     from pointrend.results import InstanceResult, SemanticResult
     from pointrend.training import train
-    from pointrend.zoo import Model, list_models, load_model, save_model
+    from pointrend.zoo import Model, attach, list_models, load_model, save_model
 
     __version__: str
 
@@ -26,11 +20,11 @@ if TYPE_CHECKING:
 _NAMES = {
     "errors": ("PointRendError",),
     "evaluation": ("Evaluation", "evaluate"),
-    "models": ("InstancePointRend", "SemanticPointRend", "attach", "instance_pointrend", "semantic_pointrend"),
+    "models": ("InstancePointRend", "SemanticPointRend", "instance_pointrend", "semantic_pointrend"),
     "predict": ("Slide",),
     "results": ("InstanceResult", "SemanticResult"),
     "training": ("train",),
-    "zoo": ("Model", "list_models", "load_model", "save_model"),
+    "zoo": ("Model", "attach", "list_models", "load_model", "save_model"),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -86,7 +86,7 @@ def explain(predictor: SemanticPredictor, pixels: np.ndarray, *, rendering: Rend
     from matplotlib.figure import Figure
 
     rendering = rendering or render(predictor, pixels)
-    frame, coarse = rendering.encoded.frame, rendering.encoded.output.coarse
+    frame, coarse = rendering.encoded.frame, predictor.network.start(rendering.encoded.output)
     columns = math.ceil((len(rendering.steps) + 4) / 2)
     figure = Figure(dpi=130, layout="constrained")
     axes = iter(figure.subplots(2, columns, squeeze=False).flat)
@@ -121,7 +121,7 @@ def render(predictor: SemanticPredictor, pixels: np.ndarray) -> Rendering:
         raise PointRendError("explain draws one rendering of the whole image: leave out scales, flip and slide")
     encoded = predictor.encode(pixels)
     steps = tuple(predictor.subdivision_steps(encoded))
-    last = steps[-1].logits if steps else encoded.output.coarse
+    last = steps[-1].logits if steps else predictor.network.start(encoded.output)
     return Rendering(
         encoded=encoded,
         steps=steps,

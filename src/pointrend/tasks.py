@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from pointrend.data import SampleSet, instance_batch, semantic_batch
-from pointrend.models import instance_pointrend, semantic_pointrend
+from pointrend.models import instance_pointrend, resolved_architecture, semantic_pointrend
 from pointrend.objectives import InstanceObjective, SemanticObjective, balanced_weights
 from pointrend.predict import InstancePredictor, Predictor, SemanticPredictor
 from pointrend.recipes import InstanceRecipe, Recipe, SemanticRecipe
@@ -36,6 +36,8 @@ class Task:
     """Returns the number of logits for a number of classes."""
     network: Callable[[int, Any], nn.Module]
     """Builds a network with new weights from its number of logits and its architecture."""
+    resolved: Callable[[Any, int], Any]
+    """Completes an architecture, of which a recipe may leave open what a dry run finds, for a number of logits."""
     recipe: type[Recipe]
     """The settings of a training."""
     collate: Callable[[list[Any]], Any]
@@ -68,6 +70,7 @@ TASKS: dict[str, Task] = {
         spec=SemanticSpec,
         num_logits=num_logits,
         network=semantic_pointrend,
+        resolved=resolved_architecture,
         recipe=SemanticRecipe,
         collate=semantic_batch,
         objective=_semantic_objective,
@@ -83,6 +86,7 @@ TASKS: dict[str, Task] = {
         spec=InstanceSpec,
         num_logits=lambda num_classes: num_classes,
         network=instance_pointrend,
+        resolved=lambda architecture, num_logits: architecture,
         recipe=InstanceRecipe,
         collate=instance_batch,
         objective=lambda network, recipe, samples: InstanceObjective(network, recipe.loss),

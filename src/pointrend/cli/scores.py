@@ -65,9 +65,11 @@ def show(
     )
     rows = result.rows
     if result.per_class:
-        classes = table("class", [f"{title}\n{row}" for title in result.per_class.values() for row in rows])
+        # More columns do not fit a terminal.
+        few = list(rows) if len(rows) <= 3 else [next(iter(rows)), list(rows)[-1]]
+        classes = table("class", [f"{title}\n{row}" for title in result.per_class.values() for row in few])
         for info in result.class_names:
-            values = [rows[row][f"{key}/{info}"] for key in result.per_class for row in rows]
+            values = [rows[row][f"{key}/{info}"] for key in result.per_class for row in few]
             classes.add_row(info, *map(number, values))
         console.print(classes)
     means = table("", list(rows))

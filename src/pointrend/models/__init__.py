@@ -3,10 +3,12 @@
 from pointrend.models.attach import attach
 from pointrend.models.backbones import Backbone
 from pointrend.models.coarse import SemanticFPNHead
+from pointrend.models.hosts.layouts import resolved_architecture
 from pointrend.models.instance import InstanceFeatures, InstanceOutput, InstancePointRend, instance_pointrend
 from pointrend.models.mask_head import CoarseMaskHead, PointRendMaskHead
 from pointrend.models.point_head import PointHead
-from pointrend.models.semantic import SemanticOutput, SemanticPointRend, semantic_pointrend
+from pointrend.models.semantic import SemanticPointRend, semantic_pointrend
+from pointrend.models.semantic_network import SemanticNetwork, SemanticOutput
 from pointrend.models.settings import (
     Detection,
     InstanceArchitecture,
@@ -29,9 +31,11 @@ __all__ = [
     "PointRendMaskHead",
     "SemanticArchitecture",
     "SemanticFPNHead",
+    "SemanticNetwork",
     "SemanticOutput",
     "SemanticPointRend",
     "attach",
     "instance_pointrend",
+    "resolved_architecture",
     "semantic_pointrend",
 ]

@@ -63,8 +63,40 @@ class PyramidArchitecture(Strict):
     fpn_channels: Width = 256
 
 
+Argument = bool | int | float | Annotated[str, Field(max_length=200)] | None
+Path = Annotated[str, Field(max_length=300, pattern=r"^[A-Za-z0-9_.]*$")]
+"""Of a module in a network, as in `named_modules`; "" is the network itself."""
+
+
+class HostLayout(Strict):
+    """A network that is not ours: how it is built again, and where its coarse logits and fine maps are.
+
+    Without a family the network is our own pyramid. Nothing in it is code: families are a table of this package.
+    """
+
+    family: Text | None = Field(None, description="of `models.hosts.families`; own: given when a file is loaded")
+    name: str = Field("", max_length=200, description="of the network in its family")
+    arguments: Annotated[
+        dict[Annotated[str, Field(max_length=100)], Argument | Annotated[tuple[Argument, ...], Field(max_length=64)]],
+        Field(max_length=64),
+    ] = Field(default_factory=dict, description="of the family's builder")
+    coarse: Path = Field("", description="the module that gives the coarse logits; none: the network itself")
+    coarse_channels: int = Field(0, ge=0, le=2**16, description="of a map that a new layer makes logits of; 0: none")
+    geometry: Literal["centers", "corners"] = Field("centers", description="how the coarse grid lies in the image")
+    stride: float = Field(4, gt=1, le=1024, description="of the coarse logits")
+    fine: Annotated[tuple[Path, ...], Field(max_length=8)] = Field((), description="modules whose maps points read")
+    fine_channels: Annotated[tuple[Annotated[int, Field(ge=1, le=2**16)], ...], Field(max_length=8)] = ()
+    stem: bool = Field(False, description="points read a small trained stem too, at strides 2 and 4")
+    frozen: bool = Field(False, description="the network is not trained")
+    probabilities: bool = Field(False, description="the network gives probabilities, of which logits are made")
+    pool: int = Field(1, ge=1, le=64, description="the network's own logits are averaged over squares of this side")
+    multiple: int = Field(1, ge=1, le=1024, description="input sizes must be multiples of this")
+
+
 class SemanticArchitecture(PyramidArchitecture):
     """The numbers of a `SemanticPointRend` but for its number of logits; the defaults are the published ones."""
+
+    host: HostLayout = HostLayout()
 
     backbone: Text = "resnet50c"
     fine_strides: Annotated[tuple[int, ...], Field(max_length=8), AfterValidator(_levels_or_early)] = Field(

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -23,7 +22,7 @@ from pointrend.core import (
 )
 from pointrend.data import IGNORE, SampleSet, SemanticBatch
 from pointrend.data.images import image_size
-from pointrend.models import SemanticPointRend
+from pointrend.models import SemanticNetwork
 from pointrend.strict import Strict
 
 
@@ -65,7 +64,7 @@ class SemanticObjective(nn.Module):
     class_weights: Tensor | None
 
     def __init__(
-        self, network: SemanticPointRend, loss: SemanticLoss = SemanticLoss(), class_weights: Tensor | None = None
+        self, network: SemanticNetwork, loss: SemanticLoss = SemanticLoss(), class_weights: Tensor | None = None
     ) -> None:
         super().__init__()
         self.network = network
@@ -76,11 +75,11 @@ class SemanticObjective(nn.Module):
         """Return the losses of a batch; points depend on `seed`."""
         images, labels = batch
         output = self.network(images)
-        upsampled = F.interpolate(output.coarse.float(), size=labels.shape[1:], mode="bilinear", align_corners=False)
+        upsampled = self.network.upsampled(output, (labels.shape[1], labels.shape[2]))
         average = self.loss.average
         coarse = semantic_cross_entropy(upsampled, labels, class_weights=self.class_weights, average=average)
         points = training_points(
-            output.coarse.detach().float(),
+            self.network.start(output).detach().float(),
             self.loss.sampling,
             generator=torch.Generator(device=images.device).manual_seed(seed),
             padding=self.network.padding,

@@ -64,7 +64,7 @@ def _rendered(
         for stage in stages:
             parts[stage].append(_trimmed(predictor.rendering(encoded, stage)))
         if cells is not None:
-            cells.append(cropped_cells(encoded.output.coarse, encoded.frame).flatten(2))
+            cells.append(cropped_cells(predictor.network.start(encoded.output), encoded.frame).flatten(2))
     if slide is None:
         return {stage: found for stage, (found,) in parts.items()}
     with memory_reported(size):

@@ -27,7 +27,7 @@ from pointrend.core import (
     resized_labels,
 )
 from pointrend.inputs import Frame
-from pointrend.models import SemanticOutput, SemanticPointRend
+from pointrend.models import SemanticNetwork, SemanticOutput
 from pointrend.predict.augmented import rendered_passes
 from pointrend.predict.base import Encoded, Predictor, memory_reported
 from pointrend.predict.frames import cropped, cropped_cells, last_resizes
@@ -39,7 +39,7 @@ from pointrend.spec import SemanticSpec, SemanticTest
 class SemanticPredictor(Predictor[SemanticSpec, SemanticTest, SemanticOutput, SemanticResult]):
     """Labels every pixel; see `Predictor`."""
 
-    network: SemanticPointRend
+    network: SemanticNetwork
     result_type = SemanticResult
     does = "labels pixels"
     foreign: ClassVar = dict.fromkeys(("score_threshold", "max_detections", "adaptive"), "instance")
@@ -62,7 +62,7 @@ class SemanticPredictor(Predictor[SemanticSpec, SemanticTest, SemanticOutput, Se
         if self.options.single:
             encoded = self.encode(pixels)
             result = self._predicted(encoded, pixels, path)
-            coarse = cropped_cells(encoded.output.coarse, encoded.frame)
+            coarse = cropped_cells(self.network.start(encoded.output), encoded.frame)
         else:
             passes, coarse = rendered_passes(self, pixels, self.stages[-1:])
             result = self._fused(passes[self.stages[-1]], pixels, path)
@@ -144,7 +144,7 @@ class SemanticPredictor(Predictor[SemanticSpec, SemanticTest, SemanticOutput, Se
     def rendering(self, encoded: Encoded[SemanticOutput], stage: str = stages[-1]) -> Rendering:
         """Return the rendering at the size of the frame's image, with logits kept; stage "coarse" is only resized."""
         if stage == self.stages[0]:
-            return self._resized(encoded.output.coarse, encoded.frame)
+            return self._resized(self.network.whole(encoded.output), encoded.frame)
         if self.options.reference:
             return self._resized(self.rendered_logits(encoded), encoded.frame)
         return self._rendering(encoded, keep_logits=True)
@@ -164,7 +164,7 @@ class SemanticPredictor(Predictor[SemanticSpec, SemanticTest, SemanticOutput, Se
 
     @torch.inference_mode()
     def _rendering(self, encoded: Encoded[SemanticOutput], *, keep_logits: bool) -> Rendering:
-        coarse, subdivision = encoded.output.coarse, self.test.subdivision
+        coarse, subdivision = self.network.start(encoded.output), self.test.subdivision
         grid = (coarse.shape[2] << subdivision.steps, coarse.shape[3] << subdivision.steps)
         with memory_reported(encoded.frame.padded):
             (rendering,) = renderings(
@@ -184,14 +184,14 @@ class SemanticPredictor(Predictor[SemanticSpec, SemanticTest, SemanticOutput, Se
 
     def rendered_logits(self, encoded: Encoded[SemanticOutput]) -> Tensor:
         """Return logits (1, C, ., .) after the last subdivision step, of the padded input."""
-        logits = encoded.output.coarse
+        logits = self.network.start(encoded.output)
         for step in self.subdivision_steps(encoded):
             logits = step.logits
         return logits
 
     def coarse_labels(self, encoded: Encoded[SemanticOutput]) -> Tensor:
         """Return labels (H, W) from the coarse logits, upsampled bilinearly to the image."""
-        return self.image_labels(encoded.output.coarse, encoded)
+        return self.image_labels(self.network.whole(encoded.output), encoded)
 
     @torch.inference_mode()
     def image_labels(self, logits: Tensor, encoded: Encoded[SemanticOutput]) -> Tensor:

@@ -33,7 +33,6 @@ from pointrend.training.precision import depthwise_in_float32
 from pointrend.training.prepare import BEST_MODEL, LAST_MODEL, RESUME_FILE, Training
 from pointrend.training.recipe import RecipeError, different_keys, from_yaml, to_yaml
 from pointrend.zoo import Model, save_model
-from pointrend.zoo.modelfile import network_of
 
 SHOWN = 3
 """The number of scores per row that are printed after an evaluation."""
@@ -69,7 +68,7 @@ def train_prepared(training: Training, out: Path, *, resume: bool = False, stop_
     fabric = _fabric(settings)
     fabric.launch()
     torch.manual_seed(settings.seed)
-    network: Any = network_of(training.spec)
+    network: Any = training.new_network()
     if not resume:
         load_start_weights(network, training)
     freeze_backbone(network.backbone, norm=recipe.start.freeze_norm, stages=recipe.start.freeze_stages)

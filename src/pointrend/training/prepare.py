@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -31,6 +32,8 @@ from pointrend.recipes import Recipe
 from pointrend.spec import ModelSpec
 from pointrend.tasks import TASKS, Task
 from pointrend.training.checkpoint import CheckpointError
+from pointrend.zoo import Model
+from pointrend.zoo.modelfile import network_of
 
 RESUME_FILE = "last.pt"
 LAST_MODEL = "last.safetensors"
@@ -51,6 +54,8 @@ class Training:
     """None: no evaluation."""
     contents: tuple[Census, ...] = ()
     """What the splits show, if they were counted."""
+    model: Model | None = None
+    """What is trained, if it is not the recipe's own network."""
 
     @property
     def task(self) -> Task:
@@ -61,16 +66,23 @@ class Training:
     def spec(self) -> ModelSpec:
         """Return the spec of the model files."""
         classes = self.train_samples.classes
+        given = self.model
+        num_logits = self.task.num_logits(len(classes)) if given is None else given.spec.num_logits
+        architecture = self.task.resolved(self.recipe.model, num_logits)
         return self.task.spec(
             name=self.recipe.name,
             task=self.recipe.task,
-            num_logits=self.task.num_logits(len(classes)),
-            architecture=self.recipe.model,
+            num_logits=num_logits,
+            architecture=architecture,
             classes=classes,
             input=self.recipe.input,
             test=self.recipe.test,
             layout=self.train_samples.layout,
         )
+
+    def new_network(self) -> Any:
+        """Return the network to train: a copy of the given model's, or the recipe's with new weights."""
+        return network_of(self.spec) if self.model is None else copy.deepcopy(self.model.network)
 
     @property
     def repeats(self) -> np.ndarray | None:
@@ -83,6 +95,15 @@ class Training:
         input = self.recipe.input
         return SegmentationDataset(
             self.train_samples, train_transform(self.recipe.augment, input), reading=input.reading
+        )
+
+
+def check_logits(model: Model, training: Training) -> None:
+    """Raise `DatasetError` if the logits of a model are not those of the data's classes."""
+    classes, found = training.train_samples.class_names, model.spec.num_logits
+    if found not in (len(classes), training.task.num_logits(len(classes))):
+        raise DatasetError(
+            f"{model.spec.name} has {found} logits, but the data has {len(classes)} classes ({', '.join(classes[:8])})"
         )
 
 

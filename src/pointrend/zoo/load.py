@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import nn
 
 from pointrend.devices import available_device
 from pointrend.spec import ModelSpec
@@ -55,6 +56,7 @@ def load_model(
     progress: Progress | None = None,
     engine: Engine = "torch",
     precision: Precision = "float32",
+    host: nn.Module | None = None,
 ) -> Model:
     """Load a model by its name (see `list_models`) or from a file.
 
@@ -66,6 +68,7 @@ def load_model(
         name_or_path: a `Path`, and a string that ends in `.safetensors` or names an existing file, is a path.
         device: where the network is put: "cpu", "cuda", "cuda:1", "mps".
         progress: called during a download, see `pointrend.zoo.download.Progress`; None draws a bar on a terminal.
+        host: the network that PointRend was attached to, for a model on a network of one's own.
         engine, precision: what computes the encoder, see `pointrend.zoo.engines.with_engine`.
 
     Raises:
@@ -74,7 +77,11 @@ def load_model(
         ModelFileError: the file is missing, damaged, not a model, or of a newer format; or a download failed.
         PointRendError: the device does not exist here.
     """
-    return with_engine(_loaded(name_or_path, available_device(device), progress), engine, precision=precision)
+    if host is not None:
+        loaded = read_model(Path(name_or_path), device=available_device(device), host=host)
+    else:
+        loaded = _loaded(name_or_path, available_device(device), progress)
+    return with_engine(loaded, engine, precision=precision)
 
 
 def _loaded(name_or_path: str | Path, device: torch.device, progress: Progress | None) -> Model:

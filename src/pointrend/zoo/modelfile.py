@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -15,6 +14,8 @@ from torch import Tensor, nn
 
 from pointrend.errors import PointRendError, printable, shown
 from pointrend.files import write_atomically
+from pointrend.models.hosts.families import OWN, plain_call
+from pointrend.models.hosts.network import HostedPointRend
 from pointrend.spec import FORMAT_VERSION, ModelSpec
 from pointrend.strict import first_problem
 from pointrend.tasks import TASKS
@@ -37,6 +38,18 @@ def network_of(spec: ModelSpec) -> nn.Module:
     return TASKS[spec.task].network(spec.num_logits, spec.architecture)
 
 
+def network_on(host: nn.Module, spec: ModelSpec) -> nn.Module:
+    """Put the point head that a spec describes, with new weights, on a network of the user's own.
+
+    Raises:
+        PointRendError: the model is not on such a network.
+    """
+    layout = getattr(spec.architecture, "host", None)
+    if layout is None or layout.family != OWN:
+        raise PointRendError(f"{spec.name} builds its network itself: load it without host=")
+    return HostedPointRend(host, layout, spec.num_logits, spec.architecture.point, plain_call)
+
+
 def parse_spec(fields: Mapping[str, object]) -> ModelSpec:
     """Return the spec in the fields of a header.
 
@@ -52,13 +65,19 @@ def parse_spec(fields: Mapping[str, object]) -> ModelSpec:
 
 def expected_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the network's parameters and buffers by their names; nothing is allocated."""
-    return _shapes(spec.task, spec.num_logits, spec.architecture)
+    architecture = spec.architecture
+    key = (spec.task, spec.num_logits, str(architecture.model_dump_json()))
+    if key not in _SHAPES:
+        with torch.device("meta"):
+            _SHAPES[key] = _shapes_of(TASKS[spec.task].network(spec.num_logits, architecture))
+    return _SHAPES[key]
 
 
-@cache
-def _shapes(task: str, num_logits: int, architecture: object) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
-        network = TASKS[task].network(num_logits, architecture)
+_SHAPES: dict[tuple[str, int, str], dict[str, tuple[int, ...]]] = {}
+"""By task, number of logits and architecture as JSON."""
+
+
+def _shapes_of(network: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
 
 
@@ -125,8 +144,13 @@ def read_spec(path: Path) -> ModelSpec:
     return _spec_in(path, _read(path, weights=False)[0])
 
 
-def read_model(path: Path, *, device: torch.device | str = "cpu") -> Model:
+def read_model(path: Path, *, device: torch.device | str = "cpu", host: nn.Module | None = None) -> Model:
     """Read the model in a file that `save_model` wrote.
+
+    Args:
+        path: of the file.
+        device: where the network is put.
+        host: the network under PointRend, for a model whose file says that it is its user's own; it is changed.
 
     Raises:
         ModelFileError: it is not such a file, or of a newer format, or its weights do not fit its spec or are not
@@ -135,7 +159,8 @@ def read_model(path: Path, *, device: torch.device | str = "cpu") -> Model:
     metadata, tensors = _read(path, weights=True)
     spec = _spec_in(path, metadata)
     try:
-        expected = expected_shapes(spec)
+        network = None if host is None else network_on(host, spec)
+        expected = expected_shapes(spec) if network is None else _shapes_of(network)
     except ValueError as error:
         raise ModelFileError(f"{path}: {printable(str(error), length=300)}") from error
     found = {key: tuple(value.shape) for key, value in tensors.items()}
@@ -143,7 +168,7 @@ def read_model(path: Path, *, device: torch.device | str = "cpu") -> Model:
         raise ModelFileError(
             f"{path}: the weights do not fit the architecture it names: {_difference(expected, found)}"
         )
-    network = network_of(spec)  # which takes memory, but no more than the file has
+    network = network or network_of(spec)  # which takes memory, but no more than the file has
     for name, buffer in network.state_dict().items():
         if problem := weight_problem(name, tensors[name], floating=buffer.is_floating_point()):
             raise ModelFileError(f"{path}: {problem}")
