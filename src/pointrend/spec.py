@@ -78,6 +78,7 @@ class InstanceTest(TestSpec):
     )
     detection: Detection = Detection()
     subdivision: Subdivision = MASK_SUBDIVISION
+    adaptive: bool = Field(False, description="masks are rendered no finer than the image's pixels")
     paste: Literal["bilinear", "area"] = Field("area", description="how a mask is read by the image's pixels")
 
     @field_validator("subdivision")

@@ -90,6 +90,10 @@ class HostLayout(Strict):
     frozen: bool = Field(False, description="the network is not trained")
     probabilities: bool = Field(False, description="the network gives probabilities, of which logits are made")
     pool: int = Field(1, ge=1, le=64, description="the network's own logits are averaged over squares of this side")
+    size: tuple[Annotated[int, Field(ge=8, le=4096)], Annotated[int, Field(ge=8, le=4096)]] | None = Field(
+        None,
+        description="(H, W) to which images are stretched for a network of one size, but not for the stem",
+    )
     multiple: int = Field(1, ge=1, le=1024, description="input sizes must be multiples of this")
 
 

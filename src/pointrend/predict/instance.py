@@ -130,7 +130,8 @@ class InstancePredictor(Predictor[InstanceSpec, InstanceTest, InstanceOutput, In
             (found,) = output.detections
             masks = FastMasks(self.network.mask_head, output.features.fine, output.features.size)
             image_boxes = self._image_boxes(encoded)
-            sides = (image_boxes[:, 2:] - image_boxes[:, :2]).amax(dim=1) if self.options.adaptive else None
+            adaptive = self.options.adaptive or self.test.adaptive
+            sides = (image_boxes[:, 2:] - image_boxes[:, :2]).amax(dim=1) if adaptive else None
             return masks.render(found.boxes, found.classes, subdivision, pixels=sides)
 
     @torch.inference_mode()

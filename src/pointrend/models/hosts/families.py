@@ -57,6 +57,35 @@ def _transformers(module: Any, attribute: str, num_classes: int, arguments: Mapp
     return made
 
 
+class LinearHead(nn.Module):
+    """A backbone of timm with a linear layer on its last map, as vision transformers are probed.
+
+    Args:
+        module: timm.
+        model: its name of the backbone.
+        num_classes: C.
+        arguments: of the backbone.
+    """
+
+    def __init__(self, module: Any, model: str, num_classes: int, arguments: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.features = module.create_model(model, pretrained=False, features_only=True, **arguments)
+        self.head = nn.Conv2d(self.features.feature_info.channels()[-1], num_classes, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images (N, 3, H, W) -> logits (N, C, h, w)."""
+        logits: Tensor = self.head(self.features(images)[-1])
+        return logits
+
+
+def _timm(module: Any, attribute: str, num_classes: int, arguments: Mapping[str, Any]) -> nn.Module:
+    given = dict(arguments)
+    model = given.pop("model", None)
+    if not isinstance(model, str):
+        raise ValueError("the argument model must name a backbone of timm")
+    return LinearHead(module, model, num_classes, given)
+
+
 _SMP = ("Unet", "UnetPlusPlus", "FPN", "DeepLabV3", "DeepLabV3Plus", "PSPNet", "UPerNet", "Segformer")
 _TORCHVISION = (
     "deeplabv3_resnet50",
@@ -87,14 +116,13 @@ FAMILIES: dict[str, Family] = {
         install="transformers",
         names={
             "Segformer": "SegformerForSemanticSegmentation",
-            "UperNet": "UperNetForSemanticSegmentation",
-            "DPT": "DPTForSemanticSegmentation",
             "Beit": "BeitForSemanticSegmentation",
             "MobileNetV2": "MobileNetV2ForSemanticSegmentation",
         },
         build=_transformers,
         multiple=32,
     ),
+    "timm": Family(module="timm", install="timm", names={"linear": "linear"}, build=_timm),
 }
 
 

@@ -63,6 +63,7 @@ def completed(
         )
         changes = {"coarse": proved.coarse, "geometry": proved.geometry, "stride": proved.stride}
         classes, paths, channels = proved.num_classes, proved.fine, proved.fine_channels
+    changes["size"] = size
     multiple = layout.multiple if size is not None else max(layout.multiple, smallest_multiple(host, call))
     changes |= {"fine": paths, "fine_channels": channels, "multiple": multiple, "stem": layout.stem or not paths}
     return layout.model_copy(update=changes), classes

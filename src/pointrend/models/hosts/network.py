@@ -67,7 +67,7 @@ class HostedPointRend(SemanticNetwork):
             torch.set_grad_enabled(torch.is_grad_enabled() and not layout.frozen),
             captured(self.backbone, paths) as found,
         ):
-            output = self._call(self.backbone, images)
+            output = self._call(self.backbone, stretched(images, layout.size))
         coarse = found[layout.coarse] if layout.coarse else pooled(output, layout.pool, self.num_classes)
         if self.coarse_head is not None:
             coarse = self.coarse_head(coarse)
@@ -115,6 +115,13 @@ def hosted_pointrend(num_classes: int, architecture: SemanticArchitecture) -> Ho
         raise PointRendError("the model is on a network of its user's own: give it, load_model(path, host=network)")
     host = build_host(layout.family, layout.name, num_classes, layout.arguments)
     return HostedPointRend(host, layout, num_classes, architecture.point, family_named(layout.family).call)
+
+
+def stretched(images: Tensor, size: tuple[int, int] | None) -> Tensor:
+    """Return images (N, 3, H, W) of a size (H, W); None leaves them."""
+    if size is None or size == tuple(images.shape[2:]):
+        return images
+    return F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
 
 
 def pooled(output: Any, pool: int, num_classes: int | None) -> Tensor:
