@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -192,19 +193,30 @@ def test_costs_are_those_at_points_that_all_share() -> None:
 
 @pytest.mark.parametrize("soft", [True, False])
 @pytest.mark.parametrize("padding", ["zeros", "border"])
-def test_whole_masks_are_read_as_asked_for(soft: bool, padding: str) -> None:
-    """Sure logits of a mask that fills the image: padding is all that can differ."""
-    logits, masks = torch.full((1, 2, 2), 5.0), torch.ones(1, 2, 2)
-    options = {"soft": soft, "padding": padding}
-    costs = matching_costs(logits, masks, num_points=400, generator=generator(), **options)  # type: ignore[arg-type]
-    losses = matched_mask_losses(logits, masks, sampling=FEW, generator=generator(), **options)  # type: ignore[arg-type]
-    right = math.log1p(math.exp(-5))
-    for found in (costs, losses):
-        assert (float(found.cross_entropy) == pytest.approx(right, rel=1e-4)) is (padding == "border")
-    points = training_points(logits[None], FEW, generator=generator(), padding=padding)  # type: ignore[arg-type]
-    at_points = sample_points(logits[None], points, padding=padding)[..., 0]  # type: ignore[arg-type]
-    targets = mask_targets(masks, points, soft=soft, padding=padding)  # type: ignore[arg-type]
-    torch.testing.assert_close(losses.cross_entropy, mask_point_loss(at_points, targets))
+def test_whole_masks_are_read_as_asked_for(soft: bool, padding: Any) -> None:
+    """On small maps, where the border is everywhere: points, logits and targets all depend on the padding."""
+    logits = torch.randn(3, 2, 2, generator=generator()) * 5
+    masks = torch.rand(3, 4, 4, generator=generator(1)) > 0.5
+    losses = matched_mask_losses(logits, masks, sampling=FEW, soft=soft, padding=padding, generator=generator(2))
+    points = training_points(logits[:, None], FEW, padding=padding, generator=generator(2))
+    at_points = sample_points(logits[:, None], points, padding=padding)[..., 0]
+    targets = mask_targets(masks, points, soft=soft, padding=padding)
+    assert losses == (mask_point_loss(at_points, targets), mask_dice_loss(at_points, targets))
+
+    costs = matching_costs(logits, masks, num_points=40, soft=soft, padding=padding, generator=generator(2))
+    points = torch.rand(1, 40, 2, generator=generator(2)).expand(3, -1, -1)
+    at_points = sample_points(logits[:, None], points, padding=padding)[..., 0]
+    targets = mask_targets(masks, points, soft=soft, padding=padding)
+    torch.testing.assert_close(costs.cross_entropy, pairwise_mask_point_loss(at_points, targets))
+    torch.testing.assert_close(costs.dice, pairwise_mask_dice_loss(at_points, targets))
+
+
+def test_targets_of_a_full_mask_are_no_more_than_one() -> None:
+    """Weights of four pixels add up to 1 and a bit."""
+    points = torch.rand(1, 20000, 2, generator=generator())
+    for masks in (torch.ones(1, 37, 50), torch.ones(1, 37, 50, dtype=torch.bool)):
+        for padding in ("zeros", "border"):
+            assert mask_targets(masks, points, padding=padding).max() == 1  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("queries", [0, 3])
