@@ -89,25 +89,48 @@ def point_cross_entropy(
     )
 
 
-def mask_point_loss(point_logits: Tensor, targets: Tensor) -> Tensor:
+def mask_point_loss(point_logits: Tensor, targets: Tensor, *, num_masks: float | Tensor | None = None) -> Tensor:
     """Return the mean binary cross entropy of points against soft targets; 0 for no regions (paper, section 4.1).
 
     Args:
         point_logits: (R, P), of each region's own class.
         targets: (R, P), in [0, 1]: masks read by bilinear interpolation.
+        num_masks: what the sum of the regions' means is divided by, at least 1; None takes R. With the number of a
+            whole batch, or its average over processes, the losses of the batch's parts add up to that of the batch.
 
     Returns:
         A scalar, float32 or float64, computed at that precision also under autocast.
+
+    Raises:
+        ValueError: the shapes are not as above.
     """
-    if point_logits.shape != targets.shape:
+    logits, targets = paired(point_logits, targets)
+    with torch.autocast(logits.device.type, enabled=False):
+        total = F.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
+        if num_masks is None:
+            # No regions: 0 with a graph, not 0 / 0.
+            return total / max(1, logits.numel())
+        return total / max(1, logits.shape[1]) / at_least_one(num_masks)
+
+
+def paired(point_logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return logits and targets, both (R, P), in one type: float32 or float64.
+
+    Raises:
+        ValueError: the shapes are not as above.
+    """
+    if point_logits.ndim != 2 or point_logits.shape != targets.shape:
         raise ValueError(
-            f"point_logits and targets must have one shape, got {tuple(point_logits.shape)} and {tuple(targets.shape)}"
+            "point_logits and targets must be (R, P), of one shape, "
+            f"got {tuple(point_logits.shape)} and {tuple(targets.shape)}"
         )
-    with torch.autocast(point_logits.device.type, enabled=False):
-        logits = point_logits.to(torch.promote_types(point_logits.dtype, torch.float32))
-        total = F.binary_cross_entropy_with_logits(logits, targets.to(logits), reduction="sum")
-        # No regions: 0 with a graph, not 0 / 0.
-        return total / max(1, logits.numel())
+    logits = point_logits.to(torch.promote_types(point_logits.dtype, torch.float32))
+    return logits, targets.to(logits)
+
+
+def at_least_one(num_masks: float | Tensor) -> float | Tensor:
+    """Return what losses are divided by: 1 where a batch, or this process's part of it, has fewer masks."""
+    return num_masks.clamp(min=1) if isinstance(num_masks, Tensor) else max(1.0, num_masks)
 
 
 @torch.no_grad()

@@ -95,6 +95,8 @@ LABEL_SAMPLING = Sampling(num_points=2048)
 """The published numbers for label maps (paper, section 4.2)."""
 MASK_SAMPLING = Sampling(num_points=196)
 """The published numbers for masks, 14 * 14 points (paper, section 4.1)."""
+QUERY_SAMPLING = Sampling(num_points=12544)
+"""The published numbers for masks of queries, 112 * 112 points (Mask2Former, arXiv 2112.01527, section 3.3)."""
 LABEL_SUBDIVISION = Subdivision(num_points=8196, steps=2)
 """mmsegmentation's numbers for label maps; the paper has 8096 points, detectron2 8192."""
 MASK_SUBDIVISION = Subdivision(num_points=784, steps=3, start=28)
