@@ -20,7 +20,7 @@ from pointrend.zoo import list_models
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES_WITH_PYTHON = ("README.md", "docs/parts.md")
+PAGES_WITH_PYTHON = ("README.md", "docs/parts.md", "docs/attach.md")
 
 
 def blocks(language: str, page: str = "README.md") -> list[str]:
@@ -55,7 +55,7 @@ def test_python_runs(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     Image.fromarray(rng.integers(0, 256, (60, 80, 3), np.uint8)).save(tmp_path / "photo.jpg")
     monkeypatch.chdir(tmp_path)
     exec(compile(code, block, "exec"), {"__name__": "__main__"})
-    if ".save(" in code:
+    if "result.save(" in code:
         assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
             "photo.json",
             "photo.png",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -18,6 +19,8 @@ from pointrend.models import Backbone
 from pointrend.training.prepare import Training
 from pointrend.training.recipe import RecipeError
 from pointrend.zoo import Model, load_model
+from pointrend.zoo.names import plain_names
+from pointrend.zoo.reading import read_tensors
 
 _CLASSIFIER = re.compile(r"(^|\.)(classifier|cls_score|bbox_pred)\.")
 """Names of tensors that belong to the classes; those of proposals have the same ones."""
@@ -34,7 +37,15 @@ def load_start_weights(network: Any, training: Training) -> None:
         PointRendError: there is no such model, or its file is damaged.
     """
     weights = training.recipe.start.weights
-    if weights == "imagenet":
+    layout = getattr(training.spec.architecture, "host", None)
+    if layout is not None and layout.family is not None and weights != "none":
+        if weights == "imagenet":
+            raise RecipeError(
+                "start.weights: imagenet is for our own networks; a host starts from the file of its weights "
+                "(--set start.weights=FILE, a state dict in .safetensors or .pth), or from none"
+            )
+        _load_host_weights(network.backbone, Path(weights))
+    elif weights == "imagenet":
         load_imagenet_weights(network.backbone, training.recipe.model.backbone)
     elif weights != "none":
         _load_model_weights(network, load_model(weights), training.train_samples.class_names)
@@ -58,6 +69,20 @@ def _load_model_weights(network: nn.Module, model: Model, class_names: tuple[str
         shown = ", ".join(new[:3]) + (", ..." if len(new) > 3 else "")
         reason = "" if same_classes else " (its classes are others)"
         warn(f"{len(taken)} of {len(own)} tensors start as in {model.spec.name}{reason}; new are {shown}")
+
+
+def _load_host_weights(host: nn.Module, path: Path) -> None:
+    """Load a host's own state dict: all tensors that fit by name and shape; what stays new is warned of."""
+    given, notices = plain_names(read_tensors(path))
+    own = host.state_dict()
+    taken = {name: tensor for name, tensor in given.items() if name in own and own[name].shape == tensor.shape}
+    if not taken:
+        known = next(iter(own))
+        raise RecipeError(f"start.weights: no tensor of {path} fits the host, whose first one is called {known}")
+    host.load_state_dict(taken, strict=False)
+    new = [name for name in own if name not in taken]
+    rest = f"; new are {', '.join(new[:3])}{', ...' if len(new) > 3 else ''}" if new else ""
+    warn("; ".join([f"{len(taken)} of {len(own)} tensors of the host start as in {path.name}{rest}", *notices]))
 
 
 def _of_classes(name: str) -> bool:
