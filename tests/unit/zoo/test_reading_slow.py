@@ -29,10 +29,10 @@ STORAGE = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x
 
 @pytest.fixture(autouse=True)
 def in_time() -> Iterator[None]:
-    """Ends the test in a message, where it would take hours without what it tests."""
-    start = time.monotonic()
+    """Fails a test that took minutes of the processor, where it would take hours without what it tests."""
+    start = time.process_time()
     yield
-    assert time.monotonic() - start < 60
+    assert time.process_time() - start < 300
 
 
 def text(value: str) -> bytes:
