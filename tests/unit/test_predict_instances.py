@@ -139,6 +139,19 @@ def test_settings_that_are_none(model: Model, settings: dict[str, object], said:
         model.predict(picture(64, 64), **settings)  # type: ignore[arg-type]
 
 
+def test_a_model_may_render_adaptively_by_default() -> None:
+    image = picture(64, 64)
+    plain, own = make_model(steps=3), make_model(steps=3, adaptive=True)
+    whole, adaptive = plain.predict(image, score_threshold=0), plain.predict(image, score_threshold=0, adaptive=True)
+    found = own.predict(image, score_threshold=0)
+    assert len(found) > 0
+    masks = [np.stack([found.masks[i] for i in range(len(found))]) for found in (whole, adaptive, found)]
+    assert np.array_equal(masks[1], masks[2])
+    probabilities = [result.masks.probabilities for result in (whole, adaptive, found)]
+    assert np.array_equal(probabilities[1], probabilities[2])
+    assert not np.array_equal(probabilities[0], probabilities[1])
+
+
 def test_memory_does_not_depend_on_the_number_of_classes() -> None:
     """Rendering with LVIS's 1203 classes: all of them at 224 x 224 would be 240 MB an instance."""
     predictor = make_model(1203, max_detections=20, steps=3).scoring_predictor()
