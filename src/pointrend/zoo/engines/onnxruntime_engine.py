@@ -10,7 +10,7 @@ from torch import Tensor
 from pointrend.models.encoder import Maps
 from pointrend.zoo.engines.errors import not_installed
 from pointrend.zoo.engines.store import conversion_folder, write_folder
-from pointrend.zoo.engines.traced import EXAMPLE, Precision, channels_last, tracing
+from pointrend.zoo.engines.traced import Precision, channels_last, example, tracing
 from pointrend.zoo.model import Model
 
 FILE = "model.onnx"
@@ -47,7 +47,7 @@ def _export(model: Model, path: Path) -> None:
         # dynamo=False traces: the newer exporter took 500 times as long for a small network.
         torch.onnx.export(
             encoder,
-            (torch.zeros(EXAMPLE),),
+            (example(model.network),),
             str(path),
             dynamo=False,
             input_names=["images"],

@@ -16,7 +16,7 @@ from torch import Tensor
 from pointrend.models.encoder import Maps
 from pointrend.zoo.engines.errors import EngineError, not_installed
 from pointrend.zoo.engines.store import conversion_folder, write_folder
-from pointrend.zoo.engines.traced import EXAMPLE, Precision, channels_last, tracing
+from pointrend.zoo.engines.traced import Precision, channels_last, example, tracing
 from pointrend.zoo.model import Model
 
 FILE = "model.xml"
@@ -92,7 +92,7 @@ def _converted(model: Model) -> Path:
 
     def write(to: Path) -> None:
         with tracing(model.network) as encoder:
-            converted = openvino.convert_model(encoder, example_input=torch.zeros(EXAMPLE))
+            converted = openvino.convert_model(encoder, example_input=example(model.network))
         converted.reshape(openvino.PartialShape([-1, -1, -1, 3]))
         openvino.save_model(converted, str(to / FILE), compress_to_fp16=False)
 

@@ -34,9 +34,16 @@ def channels_last(images: Tensor) -> Any:
     return images.permute(0, 2, 3, 1).contiguous().numpy()
 
 
+def example(network: nn.Module) -> Tensor:
+    """Return the input to trace with: of the sizes of `EXAMPLE`, or for a host of the next ones that it takes."""
+    multiple = getattr(getattr(network, "layout", None), "multiple", 1)
+    count, height, width, channels = EXAMPLE
+    return torch.zeros(count, *(multiple * -(-side // multiple) for side in (height, width)), channels)
+
+
 @contextmanager
 def tracing(network: nn.Module) -> Iterator[ChannelsLastMaps]:
-    """Yield the encoder to trace with `EXAMPLE`, which reaches all branches that tracing would warn of."""
+    """Yield the encoder to trace with `example`, which reaches all branches that tracing would warn of."""
     with torch.no_grad(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield ChannelsLastMaps(network).eval()

@@ -19,6 +19,7 @@ from pointrend.objectives import SemanticLoss, SemanticObjective
 from pointrend.predict import PredictOptions
 from pointrend.spec import SemanticTest
 from pointrend.zoo import Model
+from pointrend.zoo.engines import with_engine
 
 SMALL = {"encoder_name": "resnet18"}
 VIT = {"model": "vit_tiny_patch16_224", "dynamic_img_size": True, "depth": 3}
@@ -108,3 +109,15 @@ def test_a_frozen_host_stays_as_it_is(name: str) -> None:
     assert all(parameter.grad is None for parameter in network.backbone.parameters())
     assert all(parameter.grad is not None for parameter in network.point_head.parameters())
     assert all(torch.equal(value, before[key]) for key, value in network.backbone.state_dict().items())
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize(
+    ("name", "arguments"), [("torchvision.lraspp_mobilenet_v3_large", {}), ("smp.FPN", SMALL)], ids=["lraspp", "fpn"]
+)
+def test_engines_run_hosts(name: str, arguments: Mapping[str, Any], engine: Any) -> None:
+    pytest.importorskip(engine)
+    model = made(name, arguments)
+    image = np.random.default_rng(0).integers(0, 255, (71, 97, 3), np.uint8)
+    expected = model.predict(image, size=64).labels
+    assert (with_engine(model, engine, precision="float32").predict(image, size=64).labels != expected).mean() < 0.001
