@@ -64,6 +64,9 @@ class PyramidArchitecture(Strict):
 
 
 Argument = bool | int | float | Annotated[str, Field(max_length=200)] | None
+Word = Annotated[str, Field(max_length=100)]
+Arguments = Annotated[tuple[Argument, ...], Field(max_length=64)]
+HostArguments = Annotated[dict[Word, Argument | Arguments | dict[Word, Argument | Arguments]], Field(max_length=64)]
 Path = Annotated[str, Field(max_length=300, pattern=r"^[A-Za-z0-9_.]*$")]
 """Of a module in a network, as in `named_modules`; "" is the network itself."""
 
@@ -76,10 +79,7 @@ class HostLayout(Strict):
 
     family: Text | None = Field(None, description="of `models.hosts.families`; own: given when a file is loaded")
     name: str = Field("", max_length=200, description="of the network in its family")
-    arguments: Annotated[
-        dict[Annotated[str, Field(max_length=100)], Argument | Annotated[tuple[Argument, ...], Field(max_length=64)]],
-        Field(max_length=64),
-    ] = Field(default_factory=dict, description="of the family's builder")
+    arguments: HostArguments = Field(default_factory=dict, description="of the family's builder")
     coarse: Path = Field("", description="the module that gives the coarse logits; none: the network itself")
     coarse_channels: int = Field(0, ge=0, le=2**16, description="of a map that a new layer makes logits of; 0: none")
     geometry: Literal["centers", "corners"] = Field("centers", description="how the coarse grid lies in the image")

@@ -53,7 +53,10 @@ def _smp(module: Any, attribute: str, num_classes: int, arguments: Mapping[str, 
 
 def _transformers(module: Any, attribute: str, num_classes: int, arguments: Mapping[str, Any]) -> nn.Module:
     config = getattr(module, f"{attribute.removesuffix('ForSemanticSegmentation')}Config")
-    made: nn.Module = getattr(module, attribute)(config(num_labels=num_classes, **arguments))
+    given = {name: _as_json(value) for name, value in arguments.items()}
+    if isinstance(backbone := given.pop("backbone_config", None), dict):  # of a type by name, as in their files
+        given["backbone_config"] = module.AutoConfig.for_model(**backbone)
+    made: nn.Module = getattr(module, attribute)(config(num_labels=num_classes, **given))
     return made
 
 
@@ -86,6 +89,13 @@ def _timm(module: Any, attribute: str, num_classes: int, arguments: Mapping[str,
     return LinearHead(module, model, num_classes, given)
 
 
+def _as_json(value: Any) -> Any:
+    """Return a value with lists for tuples, as configurations of transformers have them."""
+    if isinstance(value, Mapping):
+        return {name: _as_json(member) for name, member in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
 _SMP = ("Unet", "UnetPlusPlus", "FPN", "DeepLabV3", "DeepLabV3Plus", "PSPNet", "UPerNet", "Segformer")
 _TORCHVISION = (
     "deeplabv3_resnet50",
@@ -116,6 +126,8 @@ FAMILIES: dict[str, Family] = {
         install="transformers",
         names={
             "Segformer": "SegformerForSemanticSegmentation",
+            "UperNet": "UperNetForSemanticSegmentation",
+            "DPT": "DPTForSemanticSegmentation",
             "Beit": "BeitForSemanticSegmentation",
             "MobileNetV2": "MobileNetV2ForSemanticSegmentation",
         },
@@ -147,7 +159,7 @@ def build_host(family: str, name: str, num_classes: int, arguments: Mapping[str,
         raise PointRendError(f"{family}.{name} needs the package {row.install}: pip install {row.install}") from error
     try:
         return row.build(module, row.names[name], num_classes, arguments)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except Exception as error:  # packages refuse arguments in many ways
         reason = " ".join(str(error).split())[:200]
         raise PointRendError(f"{family}.{name} cannot be built with {shown(dict(arguments))}: {reason}") from error
 

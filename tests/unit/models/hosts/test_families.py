@@ -23,6 +23,24 @@ from pointrend.zoo.engines import with_engine
 
 SMALL = {"encoder_name": "resnet18"}
 VIT = {"model": "vit_tiny_patch16_224", "dynamic_img_size": True, "depth": 3}
+STAGES = ("stage1", "stage2", "stage3", "stage4")
+CONVNEXT = {"model_type": "convnext", "hidden_sizes": (8, 16, 24, 32), "depths": (1, 1, 1, 1), "out_features": STAGES}
+SWIN = {
+    "model_type": "swin",
+    "embed_dim": 8,
+    "depths": (1, 1, 1, 1),
+    "num_heads": (1, 1, 2, 2),
+    "window_size": 4,
+    "out_features": STAGES,
+}
+UPERNET = {"hidden_size": 16, "use_auxiliary_head": False}
+PLAIN_VIT = {
+    "hidden_size": 32,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "image_size": 64,
+}
 HOSTS: list[tuple[str, Mapping[str, Any], dict[str, Any]]] = [
     ("torchvision.deeplabv3_mobilenet_v3_large", {}, {"stride": 16, "geometry": "centers", "fine": 2}),
     ("torchvision.lraspp_mobilenet_v3_large", {}, {"stride": 8, "geometry": "centers", "fine": 2}),
@@ -42,6 +60,12 @@ HOSTS: list[tuple[str, Mapping[str, Any], dict[str, Any]]] = [
         {"stride": 4, "geometry": "centers", "fine": 0},
     ),
     ("transformers.MobileNetV2", {"depth_multiplier": 0.35}, {"stride": 32, "geometry": "centers", "fine": 2}),
+    (
+        "transformers.UperNet",
+        {**UPERNET, "backbone_config": CONVNEXT},
+        {"stride": 4, "geometry": "centers", "fine": 0},
+    ),
+    ("transformers.UperNet", {**UPERNET, "backbone_config": SWIN}, {"stride": 4, "geometry": "centers", "fine": 0}),
     ("timm.linear", VIT, {"stride": 16, "geometry": "centers", "fine": 0}),
 ]
 NAMES = [name for name, *_ in HOSTS]
@@ -123,3 +147,33 @@ def test_engines_run_hosts(name: str, arguments: Mapping[str, Any], engine: Any)
     assert (
         with_engine(model, engine, precision="float32").predict(image, size=64).labels != expected
     ).mean() < 0.01  # random weights are near ties
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "geometry"),
+    [
+        ("transformers.Beit", {**PLAIN_VIT, "out_indices": (1, 2, 3, 4)}, "centers"),
+        (
+            "transformers.DPT",
+            {
+                **PLAIN_VIT,
+                "backbone_out_indices": (0, 1, 2, 3),
+                "neck_hidden_sizes": (8, 16, 16, 16),
+                "fusion_hidden_size": 16,
+            },
+            "corners",
+        ),
+    ],
+    ids=["beit", "dpt"],
+)
+def test_families_of_one_size(name: str, arguments: Mapping[str, Any], geometry: str, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    model = pointrend.attach(name, num_classes=3, arguments=arguments, size=(64, 64)).eval()
+    layout = model.spec.architecture.host
+    assert (layout.geometry, layout.size, layout.stem) == (geometry, (64, 64), True)
+    image = np.random.default_rng(0).integers(0, 255, (71, 97, 3), np.uint8)
+    labels = model.predict(image, size=64).labels
+    assert labels.shape == (71, 97)
+    pointrend.save_model(model, tmp_path / "model.safetensors")
+    assert np.array_equal(pointrend.load_model(tmp_path / "model.safetensors").predict(image, size=64).labels, labels)
