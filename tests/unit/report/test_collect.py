@@ -86,6 +86,15 @@ def test_the_window_shows_what_became_right() -> None:
     assert change.photo.shape == (48, 48, 3)
 
 
+def test_a_boundary_is_shown_rather_than_a_larger_patch() -> None:
+    coarse = wrong(3, top=70, bottom=90)
+    coarse[:40, 90:118] = 0
+    (change,) = collected([(coarse, TRUTH)]).gains
+    left, top, right, bottom = change.window
+    assert left <= 60 < 63 <= right
+    assert top <= 70 < 90 <= bottom
+
+
 def test_the_confusion_is_of_the_rendered_labels() -> None:
     found = collected([(wrong(30), wrong(10))])
     assert found.confusion.tolist() == [[6000, 0], [1000, 5000]]
