@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pointrend.data import SampleSet
 
 Progress = Callable[[int, int], None]
-"""Called with what is done and the total."""
+"""Called with the number of items that are done and their total."""
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from pointrend.timing import Spread
 from pointrend.zoo import Model
 
 WARM_UP = 3
-"""Predictions before the measurement."""
+"""The number of predictions before the measurement, which are not timed."""
 IMAGES = 50
 """The maximum number of images that are measured."""
 

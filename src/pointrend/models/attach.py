@@ -5,12 +5,11 @@ Shapes: N images, R regions, C classes, P points, H W an image's own size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
@@ -18,6 +17,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from pointrend.core import MASK_SAMPLING, MASK_SUBDIVISION, LossWeights, Sampling, Subdivision
 from pointrend.core.pasting import Paste, paste_mask
 from pointrend.errors import PointRendError
+from pointrend.models.hosts.probe import evaluating
 from pointrend.models.mask_head import PointRendMaskHead, mask_head
 from pointrend.models.mask_losses import mask_losses, positives_of
 from pointrend.models.mask_targets import bitmask_targets
@@ -292,7 +292,7 @@ def _probed(model: MaskRCNN, heads: RoIHeads) -> _Parts:
     """Run an empty image to find the stride-4 level, its channels and the number of classes."""
     parameter = next(model.parameters())
     box = parameter.new_tensor([[0, 0, PROBE, PROBE]])
-    with _evaluating(model):
+    with evaluating(model):
         found = model.backbone(parameter.new_zeros(1, 3, PROBE, PROBE))
         features: Mapping[str, Tensor] = {"0": found} if isinstance(found, Tensor) else found
         level = _level_of_stride(features)
@@ -311,15 +311,3 @@ def _level_of_stride(features: Mapping[str, Tensor]) -> str:
         f"masks are read from a feature map of stride {STRIDE}, the backbone's have strides {strides}; "
         "return its earlier layers too (returned_layers=[1, 2, 3, 4])"
     )
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a module into evaluation mode, and each part back into its mode afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

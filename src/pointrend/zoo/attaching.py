@@ -18,7 +18,7 @@ from pointrend.models import MaskArchitecture, PointArchitecture, SemanticArchit
 from pointrend.models.attach import attach as attach_masks
 from pointrend.models.hosts.families import OWN, build_host, family_named, plain_call
 from pointrend.models.hosts.layouts import completed
-from pointrend.models.hosts.network import HostedPointRend
+from pointrend.models.hosts.network import BlackBox, HostedPointRend
 from pointrend.models.hosts.probe import Call
 from pointrend.models.settings import HostLayout
 from pointrend.spec import SemanticSpec, SemanticTest, num_logits
@@ -27,19 +27,6 @@ from pointrend.zoo.model import Model
 Host = nn.Module | Callable[[Tensor], Any] | str
 PUBLISHED_POINT = PointArchitecture()
 PUBLISHED_MASK = MaskArchitecture()
-
-
-class BlackBox(nn.Module):
-    """Any function that gives logits of images, as a network without parameters."""
-
-    def __init__(self, function: Callable[[Tensor], Any]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, images: Tensor) -> Any:
-        """Call the function, without gradients."""
-        with torch.no_grad():
-            return self.function(images)
 
 
 @overload
@@ -119,7 +106,8 @@ def attach(
         num_classes: C; None: the channels of the host's output.
         classes: their names; None numbers them.
         arguments: of a host given by name.
-        call: runs the host, `call(host, images)`; None calls it with the images.
+        call: runs the host, `call(host, images)`; None calls it with the images. A file does not hold it: there, give
+            a host that takes images.
         freeze_host: train the point head (and the stem) alone; the host runs without gradients, its norms frozen.
         probabilities: the host gives probabilities instead of logits.
         stem: let points read the stem even where there are fine maps.

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pointrend.devices import available_device
 from pointrend.spec import ModelSpec
@@ -56,7 +56,7 @@ def load_model(
     progress: Progress | None = None,
     engine: Engine = "torch",
     precision: Precision = "float32",
-    host: nn.Module | None = None,
+    host: nn.Module | Callable[[Tensor], Any] | None = None,
 ) -> Model:
     """Load a model by its name (see `list_models`) or from a file.
 
@@ -68,7 +68,7 @@ def load_model(
         name_or_path: a `Path`, and a string that ends in `.safetensors` or names an existing file, is a path.
         device: where the network is put: "cpu", "cuda", "cuda:1", "mps".
         progress: called during a download, see `pointrend.zoo.download.Progress`; None draws a bar on a terminal.
-        host: the network that PointRend was attached to, for a model on a network of one's own.
+        host: the network, or the function, that PointRend was attached to, for a model on one's own.
         engine, precision: what computes the encoder, see `pointrend.zoo.engines.with_engine`.
 
     Raises:

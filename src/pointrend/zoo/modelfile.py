@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from pointrend.errors import PointRendError, printable, shown
 from pointrend.files import write_atomically
 from pointrend.models.hosts.families import OWN, plain_call
-from pointrend.models.hosts.network import HostedPointRend
+from pointrend.models.hosts.network import BlackBox, HostedPointRend
 from pointrend.spec import FORMAT_VERSION, ModelSpec
 from pointrend.strict import first_problem
 from pointrend.tasks import TASKS
@@ -38,7 +39,7 @@ def network_of(spec: ModelSpec) -> nn.Module:
     return TASKS[spec.task].network(spec.num_logits, spec.architecture)
 
 
-def network_on(host: nn.Module, spec: ModelSpec) -> nn.Module:
+def network_on(host: nn.Module | Callable[[Tensor], Any], spec: ModelSpec) -> nn.Module:
     """Put the point head that a spec describes, with new weights, on a network of the user's own.
 
     Raises:
@@ -47,7 +48,8 @@ def network_on(host: nn.Module, spec: ModelSpec) -> nn.Module:
     layout = getattr(spec.architecture, "host", None)
     if layout is None or layout.family != OWN:
         raise PointRendError(f"{spec.name} builds its network itself: load it without host=")
-    return HostedPointRend(host, layout, spec.num_logits, spec.architecture.point, plain_call)
+    network = host if isinstance(host, nn.Module) else BlackBox(host)
+    return HostedPointRend(network, layout, spec.num_logits, spec.architecture.point, plain_call)
 
 
 def parse_spec(fields: Mapping[str, object]) -> ModelSpec:
@@ -144,7 +146,9 @@ def read_spec(path: Path) -> ModelSpec:
     return _spec_in(path, _read(path, weights=False)[0])
 
 
-def read_model(path: Path, *, device: torch.device | str = "cpu", host: nn.Module | None = None) -> Model:
+def read_model(
+    path: Path, *, device: torch.device | str = "cpu", host: nn.Module | Callable[[Tensor], Any] | None = None
+) -> Model:
     """Read the model in a file that `save_model` wrote.
 
     Args:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from pointrend.errors import PointRendError
 from pointrend.models.hosts.families import OWN, build_host, family_named
 from pointrend.models.hosts.network import pooled
-from pointrend.models.hosts.outputs import logits_of
 from pointrend.models.hosts.probe import SIZE, Call, evaluating, probe, probed_map
 from pointrend.models.settings import HostLayout, SemanticArchitecture
 
@@ -79,7 +78,7 @@ def _needs_layer(
 
 
 def smallest_multiple(host: nn.Module, call: Call) -> int:
-    """Return the smallest power of two that input sizes must be multiples of, so that logits cover the input.
+    """Return the smallest power of two that input sizes must be multiples of.
 
     Raises:
         PointRendError: the host takes no other sizes than a few.
@@ -89,12 +88,10 @@ def smallest_multiple(host: nn.Module, call: Call) -> int:
         parameter = next(host.parameters(), torch.zeros(()))
         try:
             with torch.no_grad(), evaluating(host):
-                output = logits_of(call(host, parameter.new_zeros(1, 3, *size)))
+                call(host, parameter.new_zeros(1, 3, *size))
         except Exception:  # hosts refuse sizes in many ways
             continue
-        strides = [side / cells for side, cells in zip(size, output.shape[2:], strict=True)]
-        if max(strides) / min(strides) < 1.05 or min(output.shape[2:]) >= min(size) // 64:
-            return multiple
+        return multiple
     raise PointRendError(
         f"the host takes no images of sizes that are multiples of {MULTIPLES[-1]}; "
         "give size=(H, W) if it takes one size alone"

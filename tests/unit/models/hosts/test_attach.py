@@ -118,6 +118,15 @@ def test_a_black_box_reads_a_stem() -> None:
     assert {name.split(".")[0] for name, _ in model.network.named_parameters()} == {"stem", "point_head"}
 
 
+def test_a_file_of_a_black_box_takes_the_function(tmp_path: Path) -> None:
+    host = Own().eval()
+    model = pointrend.attach(host.forward, pool=4).eval()
+    pointrend.save_model(model, tmp_path / "box.safetensors")
+    image = np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)
+    again = pointrend.load_model(tmp_path / "box.safetensors", host=host.forward)
+    assert np.array_equal(again.predict(image, size=64).labels, model.predict(image, size=64).labels)
+
+
 def test_a_host_of_one_size_sees_stretched_images() -> None:
     class Fixed(Own):
         def forward(self, images: Tensor) -> Any:
