@@ -93,6 +93,29 @@ class InstanceTest(TestSpec):
         return subdivision
 
 
+class RefinerTest(Strict):
+    """How a refiner is run on a photograph and a mask of any size; lengths are in pixels."""
+
+    window: int = Field(256, ge=64, le=2048, multiple_of=16, description="the side of the windows that are predicted")
+    margin: int = Field(48, ge=0, le=512, description="of each window, where its logits fade into its neighbours'")
+    batch: int = Field(4, ge=1, le=256, description="windows at a time")
+    first: int = Field(512, ge=64, le=4096, description="larger objects are first refined at this size")
+    passes: int = Field(2, ge=1, le=8, description="at the photograph's own resolution")
+    reach: int = Field(16, ge=1, le=256, description="windows are laid over what is this near to an outline")
+    extent: int = Field(48, ge=1, le=2048, description="nothing changes further than this from the given outline")
+    keep: float = Field(0.5, ge=0, le=16, description="outlines that the first pass moves less stay; 0: none")
+    neighbourhood: int = Field(97, ge=3, le=1023, description="the side of the square in which that is measured")
+    subdivision: Subdivision = Subdivision(num_points=4096, steps=2)
+
+    @model_validator(mode="after")
+    def _windows_overlap(self) -> Self:
+        if self.window <= 2 * self.margin:
+            raise ValueError(f"window must be more than twice the margin, {self.margin}, got {self.window}")
+        if self.neighbourhood % 2 == 0:
+            raise ValueError(f"neighbourhood must be odd, got {self.neighbourhood}")
+        return self
+
+
 class TrainingFacts(Strict):
     """What the published tables say of a model's training."""
 

@@ -43,6 +43,16 @@ class PointHead(nn.Module):
         logits: Tensor = self.classifier(self._hidden(fine, coarse))
         return logits
 
+    @torch.no_grad()
+    def start_from_coarse(self) -> None:
+        """Make the new head's logits the coarse ones, to start from a prediction that is good already.
+
+        The last layer's weights of the coarse logits become 1. A head whose last layer does not see these stays as it is.
+        """
+        classes = self.classifier.out_features
+        if self.coarse_every_layer or not self.layers:
+            self.classifier.weight[:, -classes:] = torch.eye(classes)
+
     def class_logits(self, fine: Tensor, coarse: Tensor, classes: Tensor) -> Tensor:
         """Return the logits of one class for each region: those of `forward` at `classes`, without the other classes.
 

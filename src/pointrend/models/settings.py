@@ -111,6 +111,15 @@ class SemanticArchitecture(PyramidArchitecture):
     point: PointArchitecture = PointArchitecture()
 
 
+class RefinerArchitecture(Strict):
+    """The numbers of a `MaskRefiner`."""
+
+    backbone: Text = Field("tf_efficientnet_lite0", description="a model of timm with features at strides 2 to 16")
+    pyramid_channels: Width = Field(48, multiple_of=8)
+    stem_channels: Width = Field(16, description="of two convolutions at full resolution")
+    point: PointArchitecture = PointArchitecture(hidden=96, normalize=True, padding="border")
+
+
 class InstanceArchitecture(PyramidArchitecture):
     """The numbers of an `InstancePointRend` but for its number of classes; the defaults are the published ones."""
 

@@ -61,6 +61,7 @@ class HostedPointRend(SemanticNetwork):
         self.coarse_head = nn.Conv2d(layout.coarse_channels, num_classes, 1) if layout.coarse_channels else None
         channels = sum(layout.fine_channels) + (sum(STEM_CHANNELS) if layout.stem else 0)
         self.point_head = PointHead(in_channels=channels, num_classes=num_classes, architecture=point)
+        self.point_head.start_from_coarse()
         self.padding = point.padding
         self.num_classes = num_classes
         self._call = call

@@ -1,0 +1,1 @@
+"""Refinement of masks that come from anywhere."""

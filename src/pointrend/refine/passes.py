@@ -1,0 +1,183 @@
+"""Refinement of one binary mask: passes over windows along its outline, and the rule that keeps what was right.
+
+Shapes: K windows, H W pixels of the photograph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pointrend.core.mask_input import mask_channels
+from pointrend.core.subdivision import subdivide
+from pointrend.models.semantic_network import SemanticNetwork
+from pointrend.refine.windows import Grid, moved_little, near_outline
+from pointrend.spec import RefinerTest
+
+Advance = Callable[[int], None]
+"""Called with the number of windows that were done."""
+
+
+@dataclass(frozen=True)
+class Refined:
+    """A refined mask, still in the plane of its photograph."""
+
+    soft: Tensor
+    """(H, W) float32, the probability of the object."""
+    kept: Tensor
+    """(H, W) bool, where the stop rule kept the given mask."""
+    windows: int
+    """The number of windows that were predicted."""
+
+
+@torch.inference_mode()
+def refine_plane(
+    network: SemanticNetwork,
+    image: Tensor,
+    given: Tensor,
+    test: RefinerTest,
+    normalize: Callable[[Tensor], Tensor],
+    advance: Advance | None = None,
+) -> Refined:
+    """Refine a mask in the plane of its photograph.
+
+    Large objects are first refined on a smaller photograph, for gross errors, and then at the photograph's own
+    resolution. Where the first pass at that resolution hardly moves the outline, the given mask is kept.
+
+    Args:
+        network: the refiner, in evaluation mode.
+        image: (3, H, W) uint8.
+        given: (H, W) float32, probabilities.
+        test: the numbers.
+        normalize: makes the network's input (K, 3, h, w) of pixels (K, 3, h, w) uint8.
+        advance: of progress.
+    """
+    inside = given > 0.5
+    allowed = near_outline(inside, test.extent)
+    if not bool(allowed.any()):
+        return Refined(given.clone(), torch.ones_like(inside), 0)
+    top, bottom, left, right = _box(allowed, test.margin)
+    part = slice(top, bottom), slice(left, right)
+    soft, kept, count = given.clone(), torch.ones_like(inside), 0
+    current, original, may = given[part], given[part], allowed[part]
+    pixels = image[:, part[0], part[1]]
+    keep = torch.zeros_like(may)
+    smaller = test.first / max(_extent(inside[part]))
+    if smaller < 0.75:
+        reduced, windows = _reduced(network, pixels, current, test, normalize, smaller, advance)
+        current, count = torch.where(may, reduced, current), count + windows
+    for index in range(test.passes):
+        result, windows = one_pass(network, pixels, current, original, test, normalize, advance)
+        count += windows
+        current = torch.where(may, result, original)
+        if index == 0 and test.keep > 0:
+            changed = (current > 0.5) != (original > 0.5)
+            keep = moved_little(original > 0.5, changed, limit=test.keep, neighbourhood=test.neighbourhood)
+        current = torch.where(keep, original, current)
+    soft[part], kept[part] = current, keep | ~may
+    return Refined(soft, kept, count)
+
+
+def _reduced(
+    network: SemanticNetwork,
+    pixels: Tensor,
+    current: Tensor,
+    test: RefinerTest,
+    normalize: Callable[[Tensor], Tensor],
+    factor: float,
+    advance: Advance | None,
+) -> tuple[Tensor, int]:
+    """Refine a mask on a photograph reduced by a factor, and return it at the photograph's size."""
+    size = (pixels.shape[1], pixels.shape[2])
+    small = [max(8, round(side * factor)) for side in size]
+    less = F.interpolate(pixels[None].float(), size=small, mode="bilinear", antialias=True)[0].round().to(torch.uint8)
+    mask = F.interpolate(current[None, None], size=small, mode="bilinear", antialias=True)[0, 0]
+    result, windows = one_pass(network, less, mask, mask, test, normalize, advance)
+    return F.interpolate(result[None, None], size=size, mode="bilinear")[0, 0], windows
+
+
+def one_pass(
+    network: SemanticNetwork,
+    pixels: Tensor,
+    current: Tensor,
+    given: Tensor,
+    test: RefinerTest,
+    normalize: Callable[[Tensor], Tensor],
+    advance: Advance | None = None,
+) -> tuple[Tensor, int]:
+    """Predict all windows along the outline of the current mask, blend their logits, and leave the rest as it was.
+
+    Args:
+        network, test, normalize, advance: see `refine_plane`.
+        pixels: (3, H, W) uint8.
+        current, given: (H, W) float32, probabilities.
+
+    Returns:
+        The mask (H, W) float32, and the number of windows.
+    """
+    size = (pixels.shape[1], pixels.shape[2])
+    grid = Grid(size, test.window, test.margin)
+    uncertain = near_outline(current > 0.5, test.reach) | ((current > 0.02) & (current < 0.98))
+    corners = grid.corners(uncertain)
+    down, right = grid.padded[0] - size[0], grid.padded[1] - size[1]
+    image = _mirrored(pixels[None].float(), down, right)[0].to(torch.uint8)
+    masks = _mirrored(torch.stack((current, given))[None], down, right)[0]
+    total = torch.zeros(grid.padded)
+    weights = torch.zeros(grid.padded)
+    ramp = grid.ramp()
+    side = test.window
+    for start in range(0, len(corners), test.batch):
+        some = corners[start : start + test.batch]
+        cut = [(slice(row, row + side), slice(column, column + side)) for row, column in some]
+        images = normalize(torch.stack([image[:, rows, columns] for rows, columns in cut]))
+        both = torch.stack([masks[:, rows, columns] for rows, columns in cut])
+        inputs = torch.cat((images, mask_channels(both[:, :1], both[:, 1:])), dim=1)
+        logits = window_logits(network, inputs, test)
+        for (rows, columns), predicted in zip(cut, logits, strict=True):
+            total[rows, columns] += predicted * ramp
+            weights[rows, columns] += ramp
+        if advance is not None:
+            advance(len(some))
+    height, width = size
+    weights, total = weights[:height, :width], total[:height, :width]
+    refined = (total / weights.clamp(min=1e-6)).sigmoid()
+    return torch.where(weights > 0, refined, current), len(corners)
+
+
+def window_logits(network: SemanticNetwork, inputs: Tensor, test: RefinerTest) -> Tensor:
+    """Return logits (K, h, w) of windows whose input is (K, 6, h, w), rendered by adaptive subdivision."""
+    device = next(network.parameters()).device
+    output = network(inputs.to(device, memory_format=torch.channels_last))
+    rendered = subdivide(network.start(output), network.point_predictor(output), test.subdivision)
+    return rendered[:, 0].float().cpu()
+
+
+def _mirrored(maps: Tensor, down: int, right: int) -> Tensor:
+    """Pad maps (N, C, H, W) at the right and bottom by mirroring, as often as it takes."""
+    while down or right:
+        step = min(down, maps.shape[2] - 1 or 1), min(right, maps.shape[3] - 1 or 1)
+        mode = "reflect" if step[0] < maps.shape[2] and step[1] < maps.shape[3] else "replicate"
+        maps = F.pad(maps, (0, step[1], 0, step[0]), mode=mode)
+        down, right = down - step[0], right - step[1]
+    return maps
+
+
+def _box(wanted: Tensor, margin: int) -> tuple[int, int, int, int]:
+    """Return the box (top, bottom, left, right) of the pixels of `wanted` (H, W) with a margin, within the image."""
+    rows, columns = torch.nonzero(wanted.any(1)).flatten(), torch.nonzero(wanted.any(0)).flatten()
+    height, width = wanted.shape
+    return (
+        max(0, int(rows[0]) - margin),
+        min(height, int(rows[-1]) + 1 + margin),
+        max(0, int(columns[0]) - margin),
+        min(width, int(columns[-1]) + 1 + margin),
+    )
+
+
+def _extent(inside: Tensor) -> tuple[int, int]:
+    top, bottom, left, right = _box(inside, 0)
+    return bottom - top, right - left

@@ -1,0 +1,85 @@
+"""Windows along outlines, and how what is predicted in them becomes one map.
+
+Shapes: K windows, H W pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pointrend.core.mask_input import outline_band
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Windows of one size whose inner parts, without margins, tile an image."""
+
+    size: tuple[int, int]
+    """(H, W) of the image."""
+    window: int
+    margin: int
+
+    @property
+    def inner(self) -> int:
+        """Return the side of a window without its margins."""
+        return self.window - 2 * self.margin
+
+    @property
+    def padded(self) -> tuple[int, int]:
+        """Return the (H, W) that images are padded to, at the right and bottom: at least one window."""
+        return max(self.size[0], self.window), max(self.size[1], self.window)
+
+    def corners(self, wanted: Tensor) -> list[tuple[int, int]]:
+        """Return the corners (row, column) of the windows whose inner parts hold a pixel of `wanted`, bool (H, W).
+
+        Windows that would reach over the image's border are moved inside.
+        """
+        tiles = F.max_pool2d(wanted[None, None].float(), self.inner, ceil_mode=True)[0, 0]
+        height, width = self.padded
+        return [
+            (
+                min(max(0, row * self.inner - self.margin), height - self.window),
+                min(max(0, column * self.inner - self.margin), width - self.window),
+            )
+            for row, column in torch.nonzero(tiles).tolist()
+        ]
+
+    def ramp(self) -> Tensor:
+        """Return the weights (window, window) of a window's pixels: 1 inside, falling to the border over the margin."""
+        distance = torch.arange(self.window, dtype=torch.float32) + 0.5
+        line = (torch.minimum(distance, distance.flip(0)) / max(1, self.margin)).clamp(max=1)
+        return line[:, None] * line[None, :]
+
+
+def near_outline(mask: Tensor, extent: int) -> Tensor:
+    """Find the pixels (H, W) within `extent` pixels of the outline of a mask (H, W), bool."""
+    return outline_band(mask[None, None], extent)[0, 0]
+
+
+def moved_little(given: Tensor, changed: Tensor, *, limit: float, neighbourhood: int) -> Tensor:
+    """Find where a pass moved an outline by less than `limit` pixels in the neighbourhood: there the given mask is kept.
+
+    The displacement is the number of changed pixels over that of outline pixels in a square.
+
+    Args:
+        given: (H, W) bool, the mask.
+        changed: (H, W) bool, the pixels whose side of the mask the pass changed.
+        limit: pixels.
+        neighbourhood: the side of the square in pixels, odd.
+
+    Returns:
+        bool (H, W).
+    """
+    outline = outline_band(given[None, None], 1)[0, 0] & given
+    return box_sum(changed, neighbourhood) < limit * box_sum(outline, neighbourhood).clamp(min=1)
+
+
+def box_sum(values: Tensor, side: int) -> Tensor:
+    """Return how many pixels of `values` (H, W), bool, are in the square of `side`, odd, about each pixel: float32."""
+    reach = side // 2
+    total = F.pad(values.int(), (reach + 1, reach, reach + 1, reach)).cumsum(0).cumsum(1)
+    return (total[side:, side:] - total[:-side, side:] - total[side:, :-side] + total[:-side, :-side]).float()
