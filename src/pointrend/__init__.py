@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from pointrend.evaluation import Evaluation, evaluate
     from pointrend.models import InstancePointRend, SemanticPointRend, instance_pointrend, semantic_pointrend
     from pointrend.predict import Slide
-    from pointrend.results import InstanceResult, SemanticResult
+    from pointrend.refining import refine, refiner
+    from pointrend.results import InstanceResult, RefinedMask, SemanticResult
     from pointrend.training import train
     from pointrend.zoo import Model, attach, list_models, load_model, save_model
 
@@ -22,7 +23,8 @@ _NAMES = {
     "evaluation": ("Evaluation", "evaluate"),
     "models": ("InstancePointRend", "SemanticPointRend", "instance_pointrend", "semantic_pointrend"),
     "predict": ("Slide",),
-    "results": ("InstanceResult", "SemanticResult"),
+    "refining": ("refine", "refiner"),
+    "results": ("InstanceResult", "RefinedMask", "SemanticResult"),
     "training": ("train",),
     "zoo": ("Model", "attach", "list_models", "load_model", "save_model"),
 }
@@ -34,6 +36,7 @@ __all__ = [
     "InstanceResult",
     "Model",
     "PointRendError",
+    "RefinedMask",
     "SemanticPointRend",
     "SemanticResult",
     "Slide",
@@ -43,6 +46,8 @@ __all__ = [
     "instance_pointrend",
     "list_models",
     "load_model",
+    "refine",
+    "refiner",
     "save_model",
     "semantic_pointrend",
     "train",

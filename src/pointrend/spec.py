@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from pointrend.core import LABEL_SUBDIVISION, MASK_SUBDIVISION, Subdivision
 from pointrend.data.classes import ClassInfo
 from pointrend.data.settings import InputSpec
-from pointrend.models.settings import Detection, InstanceArchitecture, SemanticArchitecture
+from pointrend.models.settings import Detection, InstanceArchitecture, RefinerArchitecture, SemanticArchitecture
 from pointrend.strict import LongText, Strict, Text
 
 FORMAT_VERSION: Final = 2
@@ -134,7 +134,7 @@ class ModelSpec(Strict):
     num_logits: int = Field(ge=1, le=MAX_CLASSES, description="the logits of the network")
     classes: tuple[ClassInfo, ...]
     input: InputSpec = InputSpec()
-    test: TestSpec
+    test: Any
     layout: Text | None = Field(None, description="the layout of the data set that its classes come from")
     data: LongText = Field("", description="what it was trained on")
     licence: LongText = ""
@@ -185,6 +185,19 @@ class InstanceSpec(ModelSpec):
         if self.num_logits != len(self.classes):
             raise ValueError(f"{len(self.classes)} class names, but the network has {self.num_logits} logits")
         return self
+
+
+REFINED_CLASSES = (ClassInfo("background", (0, 0, 0)), ClassInfo("object", (230, 60, 60)))
+
+
+class RefinerSpec(ModelSpec):
+    """The description of a model that refines masks."""
+
+    task: Literal["refinement"] = "refinement"
+    architecture: RefinerArchitecture = RefinerArchitecture()
+    num_logits: Literal[1] = 1
+    classes: Annotated[tuple[ClassInfo, ...], Field(min_length=2, max_length=2)] = REFINED_CLASSES
+    test: RefinerTest = RefinerTest()
 
 
 def num_logits(num_classes: int) -> int:

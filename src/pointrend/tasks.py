@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import nn
+from torch.utils.data import Dataset
 
 from pointrend.data import SampleSet, instance_batch, semantic_batch
-from pointrend.models import instance_pointrend, resolved_architecture, semantic_pointrend
-from pointrend.objectives import InstanceObjective, SemanticObjective, balanced_weights
-from pointrend.predict import InstancePredictor, Predictor, SemanticPredictor
-from pointrend.recipes import InstanceRecipe, Recipe, SemanticRecipe
+from pointrend.models import MaskRefiner, instance_pointrend, resolved_architecture, semantic_pointrend
+from pointrend.objectives import InstanceObjective, RefinerObjective, SemanticObjective, balanced_weights
+from pointrend.predict import InstancePredictor, Predictor, RefinerPredictor, SemanticPredictor
+from pointrend.recipes import InstanceRecipe, Recipe, RefinerRecipe, SemanticRecipe
 from pointrend.references import InstanceReference, Reference, SemanticReference
 from pointrend.scoring import (
     COVERED_PIXELS,
@@ -23,7 +25,7 @@ from pointrend.scoring import (
     true_instances,
     true_labels,
 )
-from pointrend.spec import InstanceSpec, ModelSpec, SemanticSpec, num_logits
+from pointrend.spec import InstanceSpec, ModelSpec, RefinerSpec, SemanticSpec, num_logits
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,10 @@ class Task:
     """Reads and compares numbers of other implementations."""
     maps: LabelMaps | None = None
     """Label maps of results and of annotations, for reports; None: there are no reports."""
+    needs: str | None = None
+    """What an image alone lacks for a prediction, and what to do; None: nothing."""
+    windows: Callable[[Any, Path], Dataset[Any]] | None = None
+    """Draws the windows that are trained on, from a recipe and a folder; None: samples of a split are."""
     explains: bool = False
     """Whether `pointrend.explain` can draw how a result was rendered."""
 
@@ -63,6 +69,12 @@ class Task:
 def _semantic_objective(network: Any, recipe: SemanticRecipe, samples: SampleSet) -> nn.Module:
     balance = recipe.loss.class_balance
     return SemanticObjective(network, recipe.loss, balanced_weights(samples, balance) if balance else None)
+
+
+def _mask_windows(recipe: RefinerRecipe, root: Path) -> Dataset[Any]:
+    from pointrend.data.masks.sources import mask_windows  # needs packages that predictions do not
+
+    return mask_windows(recipe.data, recipe.augment, recipe.input, root)
 
 
 TASKS: dict[str, Task] = {
@@ -96,5 +108,21 @@ TASKS: dict[str, Task] = {
         main_score="mask_ap",
         reference=InstanceReference,
         maps=COVERED_PIXELS,
+    ),
+    "refinement": Task(
+        spec=RefinerSpec,
+        num_logits=num_logits,
+        network=lambda num_logits, architecture: MaskRefiner(architecture),
+        resolved=lambda architecture, num_logits: architecture,
+        recipe=RefinerRecipe,
+        collate=semantic_batch,
+        objective=lambda network, recipe, samples: RefinerObjective(network, recipe.loss),
+        predictor=RefinerPredictor,
+        prediction=predicted_labels,
+        truth=true_labels,
+        main_score="boundary_iou",
+        reference=SemanticReference,
+        needs="a mask to refine: pointrend.refine(image, mask), or pointrend refine PHOTO MASK --out OUT",
+        windows=_mask_windows,
     ),
 }

@@ -52,6 +52,16 @@ def draw_overlay(
     return add_legend(overlay, entries)
 
 
+def draw_outline(image: np.ndarray, labels: np.ndarray, given: np.ndarray) -> Image.Image:
+    """Draw the outlines of two masks or label maps (H, W) on an image (H, W, 3) uint8: the given one in grey, the
+    refined one in red over it."""
+    drawn = np.array(brightened(image))
+    width = outline_width(labels.shape)
+    for each, color in ((given, (150, 150, 150)), (labels, (255, 40, 40))):
+        drawn[_near_other_labels(each, width)] = color
+    return Image.fromarray(drawn)
+
+
 def draw_instances(
     image: np.ndarray,
     crops: Sequence[tuple[tuple[int, int, int, int], np.ndarray]],

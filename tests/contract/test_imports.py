@@ -23,7 +23,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"predict", "scoring"}),
     frozenset({"tasks"}),
     frozenset({"zoo"}),
-    frozenset({"evaluation", "explain", "export", "precisions", "verify"}),
+    frozenset({"evaluation", "explain", "export", "precisions", "refining", "verify"}),
     frozenset({"report", "training"}),
     frozenset({"studies"}),
     frozenset({"cli", "serve"}),

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pointrend.cli import calibrate, convert, evaluate, models, predict, study, train, verify
+from pointrend.cli import calibrate, convert, evaluate, models, predict, refine, study, train, verify
 from pointrend.cli.errors import INTERRUPTED, WRONG_USAGE, noticed, one_line_errors, report
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("predict")(predict.predict)
+app.command("refine")(refine.refine)
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.add_typer(study.app, name="study")

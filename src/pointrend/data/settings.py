@@ -102,3 +102,41 @@ class InstanceAugment(_Augment):
     repeat_threshold: float = Field(
         0.0, ge=0, le=1, description="classes in a smaller ratio of the images are seen more often (LVIS); 0: off"
     )
+
+
+class MaskSource(Strict):
+    """One kind of images with masks that refinement is learned from; paths are below the data's folder."""
+
+    kind: Literal["pairs", "labels", "ids", "coco", "cutouts", "shapes"] = Field(
+        description="masks of 0 and 255; label maps; ids of objects; a COCO file; RGBA files to composite; drawn shapes"
+    )
+    share: float = Field(gt=0, le=1e6, description="of the windows, relative to the other sources")
+    images: str = Field("", max_length=500, description="the folder of images; of cut-outs, one or several with commas")
+    masks: str = Field("", max_length=500, description="the folder of masks or label images, or the COCO file")
+    soft: str | None = Field(None, max_length=500, description="a folder of soft masks of all labels but 0, to refine")
+    margin: float = Field(0.0, ge=0, le=64, description="pixels at the outlines whose truth is not certain")
+    backgrounds: bool = Field(True, description="the images are also backgrounds and fillings for cut-outs and shapes")
+
+
+class MaskDataSettings(Strict):
+    """What refinement is learned from."""
+
+    sources: tuple[MaskSource, ...] = Field(min_length=1, max_length=64)
+    photos: dict[str, int] = Field(
+        default_factory=dict,
+        max_length=64,
+        description="folders of further backgrounds, and how often each is repeated",
+    )
+
+
+class MaskAugment(Strict):
+    """The windows of a refiner's training."""
+
+    window: int = Field(192, ge=64, le=1024, multiple_of=16, description="the side of a window in pixels")
+    context: int = Field(96, ge=0, le=1024, description="pixels around it that the making of a wrong mask sees")
+    clean: float = Field(0.2, ge=0, le=1, description="the share of masks that are given true, or a pixel beside it")
+
+    @property
+    def crop(self) -> tuple[int, int]:
+        """(H, W) of a window."""
+        return self.window, self.window

@@ -7,6 +7,7 @@ from pointrend.models.hosts.layouts import resolved_architecture
 from pointrend.models.instance import InstanceFeatures, InstanceOutput, InstancePointRend, instance_pointrend
 from pointrend.models.mask_head import CoarseMaskHead, PointRendMaskHead
 from pointrend.models.point_head import PointHead
+from pointrend.models.refiner import MaskRefiner
 from pointrend.models.semantic import SemanticPointRend, semantic_pointrend
 from pointrend.models.semantic_network import SemanticNetwork, SemanticOutput
 from pointrend.models.settings import (
@@ -14,6 +15,7 @@ from pointrend.models.settings import (
     InstanceArchitecture,
     MaskArchitecture,
     PointArchitecture,
+    RefinerArchitecture,
     SemanticArchitecture,
 )
 
@@ -26,9 +28,11 @@ __all__ = [
     "InstanceOutput",
     "InstancePointRend",
     "MaskArchitecture",
+    "MaskRefiner",
     "PointArchitecture",
     "PointHead",
     "PointRendMaskHead",
+    "RefinerArchitecture",
     "SemanticArchitecture",
     "SemanticFPNHead",
     "SemanticNetwork",

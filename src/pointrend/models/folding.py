@@ -15,8 +15,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pointrend.models.encoder import with_encoder
 
-PROBE = (1, 3, 96, 128)
-"""Shape of the probe batch that reveals which batch norm follows which convolution."""
+PROBE = (96, 128)
+"""Size of the probe batch that reveals which batch norm follows which convolution."""
 
 
 class HasMaps(Protocol):
@@ -72,7 +72,10 @@ def _folded(network: Any) -> Any:
     parameter = next(network.parameters(), None)
     if parameter is None or parameter.is_meta or not any(isinstance(m, nn.BatchNorm2d) for m in network.modules()):
         return network
-    images = torch.randn(PROBE, generator=torch.Generator().manual_seed(0)).to(parameter.device, parameter.dtype)
+    channels = getattr(network, "input_channels", 3)
+    images = torch.randn(1, channels, *PROBE, generator=torch.Generator().manual_seed(0)).to(
+        parameter.device, parameter.dtype
+    )
     try:
         with _followers(network) as pairs:
             expected = network.maps(images)

@@ -47,7 +47,8 @@ class PointHead(nn.Module):
     def start_from_coarse(self) -> None:
         """Make the new head's logits the coarse ones, to start from a prediction that is good already.
 
-        The last layer's weights of the coarse logits become 1. A head whose last layer does not see these stays as it is.
+        The last layer's weights of the coarse logits become 1. A head whose last layer does not see them stays as it
+        is.
         """
         classes = self.classifier.out_features
         if self.coarse_every_layer or not self.layers:

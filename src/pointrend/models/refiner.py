@@ -29,19 +29,20 @@ class MaskRefiner(SemanticNetwork):
         architecture: the numbers.
     """
 
-    encoder_parts = ("backbone", "pyramid", "coarse_head", "stem")
+    encoder_parts = ("backbone", "pyramid", "coarse_head", "stem", "mask_scale")
+    input_channels = 3 + MASK_CHANNELS
 
     def __init__(self, architecture: RefinerArchitecture = RefinerArchitecture()) -> None:
         super().__init__()
-        inputs, width, stem = 3 + MASK_CHANNELS, architecture.pyramid_channels, architecture.stem_channels
+        inputs, width, stem = self.input_channels, architecture.pyramid_channels, architecture.stem_channels
         self.backbone = Backbone(architecture.backbone, strides=STRIDES)
         widen_input(self.backbone.model, inputs)
         self.pyramid = FeaturePyramidNetwork(list(self.backbone.channels), width, norm_layer=_norm)
+        last = nn.Conv2d(width, 1, 1)
+        nn.init.zeros_(last.weight)  # starts from the given mask
         self.coarse_head = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1), _norm(width), nn.ReLU(inplace=True), nn.Conv2d(width, 1, 1)
+            nn.Conv2d(width, width, 3, padding=1), _norm(width), nn.ReLU(inplace=True), last
         )
-        nn.init.zeros_(self.coarse_head[-1].weight)  # starts from the given mask
-        nn.init.zeros_(self.coarse_head[-1].bias)
         self.mask_scale = nn.Parameter(torch.tensor(3.0))
         self.stem = nn.Sequential(
             nn.Conv2d(inputs, stem, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(stem, stem, 3, padding=1), nn.ReLU()

@@ -42,6 +42,8 @@ class SemanticNetwork(nn.Module):
 
     encoder_parts: ClassVar[tuple[str, ...]] = ()
     """The names of the modules that `maps` is computed by; see `with_encoder`."""
+    input_channels: ClassVar[int] = 3
+    """Of the images that `maps` takes."""
     backbone: nn.Module
     """What `optim.backbone_lr` and freezing are for."""
     point_head: PointHead

@@ -5,6 +5,7 @@ from pointrend.predict.base import Encoded, Predictor
 from pointrend.predict.frames import cropped
 from pointrend.predict.instance import InstancePredictor
 from pointrend.predict.options import PredictOptions
+from pointrend.predict.refining.predictor import RefinerPredictor
 from pointrend.predict.semantic import SemanticPredictor
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Pass",
     "PredictOptions",
     "Predictor",
+    "RefinerPredictor",
     "SemanticPredictor",
     "Slide",
     "TestAugmentation",

@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt
 
-from pointrend.data.settings import InputSpec, InstanceAugment, SemanticAugment
-from pointrend.models.settings import InstanceArchitecture, SemanticArchitecture
-from pointrend.objectives import InstanceLoss, SemanticLoss
-from pointrend.spec import InstanceTest, SemanticTest
+from pointrend.data.settings import InputSpec, InstanceAugment, MaskAugment, MaskDataSettings, SemanticAugment
+from pointrend.models.settings import InstanceArchitecture, RefinerArchitecture, SemanticArchitecture
+from pointrend.objectives import InstanceLoss, RefinerLoss, SemanticLoss
+from pointrend.spec import InstanceTest, RefinerTest, SemanticTest
 from pointrend.strict import Strict
 
 
@@ -112,3 +112,14 @@ class InstanceRecipe(Recipe):
     augment: InstanceAugment = InstanceAugment()
     loss: InstanceLoss = InstanceLoss()
     test: InstanceTest = InstanceTest()
+
+
+class RefinerRecipe(Recipe):
+    """The settings of a training for the refinement of masks."""
+
+    task: Literal["refinement"] = "refinement"
+    data: MaskDataSettings  # type: ignore[assignment]  # of another kind: windows are drawn, there is no split
+    model: RefinerArchitecture = RefinerArchitecture()
+    augment: MaskAugment = MaskAugment()
+    loss: RefinerLoss = RefinerLoss()
+    test: RefinerTest = RefinerTest()

@@ -113,7 +113,8 @@ def load_imagenet_weights(backbone: Backbone, name: str) -> None:
             f"could not download ImageNet weights of {name} ({reason}); "
             "use --set start.weights=none to train from scratch"
         ) from error
-    backbone.model.load_state_dict(pretrained.state_dict())
+    own = backbone.model.state_dict()
+    backbone.model.load_state_dict({key: _widened(value, own[key]) for key, value in pretrained.state_dict().items()})
 
 
 def _file_or_address(name: str) -> dict[str, str]:
@@ -150,4 +151,12 @@ def _load_lite0(backbone: Backbone) -> None:
     assert len(keys) == len(published)
     assert all(a == b.shape for a, b in zip(keys.values(), published, strict=True))
     renamed = dict(zip(keys, published, strict=True))
-    backbone.model.load_state_dict({key: renamed[key] for key in backbone.model.state_dict()})
+    own = backbone.model.state_dict()
+    backbone.model.load_state_dict({key: _widened(renamed[key], own[key]) for key in own})
+
+
+def _widened(weight: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+    """Return the weight of a convolution of colours for one that reads more channels, whose weights stay."""
+    if weight.shape == own.shape:
+        return weight
+    return torch.cat((weight, own[:, weight.shape[1] :]), dim=1)

@@ -248,7 +248,7 @@ def _batches(settings: TrainSettings, training: Training, fabric: Fabric, *, sta
             f"train.batch_size must be a multiple of the {fabric.world_size} processes, got {settings.batch_size}"
         )
     sampler = IterationBatchSampler(
-        len(training.train_samples.samples),
+        training.count,
         batch_size=settings.batch_size // fabric.world_size,
         seed=settings.seed,
         iterations=settings.iterations,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch.utils.data import Dataset
 
 from pointrend.data import (
     Census,
@@ -29,7 +30,7 @@ from pointrend.data.problems import ANNOTATION
 from pointrend.errors import warn
 from pointrend.evaluation import check_class_names
 from pointrend.recipes import Recipe
-from pointrend.spec import ModelSpec
+from pointrend.spec import REFINED_CLASSES, ModelSpec
 from pointrend.tasks import TASKS, Task
 from pointrend.training.checkpoint import CheckpointError
 from pointrend.zoo import Model
@@ -90,12 +91,34 @@ class Training:
         threshold = getattr(self.recipe.augment, "repeat_threshold", 0.0)
         return repeat_factors(self.train_samples, threshold) if threshold else None
 
-    def dataset(self) -> SegmentationDataset:
+    @property
+    def count(self) -> int:
+        """Return the number of items of `dataset`, of which an epoch has each once."""
+        return len(self.train_samples.samples)
+
+    def dataset(self) -> Dataset[Any]:
         """Return the augmented training samples."""
         input = self.recipe.input
         return SegmentationDataset(
             self.train_samples, train_transform(self.recipe.augment, input), reading=input.reading
         )
+
+
+@dataclass(frozen=True)
+class DrawnTraining(Training):
+    """A recipe with windows that are drawn, and no split to evaluate on."""
+
+    windows: Any = None
+    repeats = None
+
+    @property
+    def count(self) -> int:
+        """Return the number of windows of an epoch."""
+        return len(self.windows)
+
+    def dataset(self) -> Dataset[Any]:
+        """Return the windows."""
+        return self.windows  # type: ignore[no-any-return]
 
 
 def check_logits(model: Model, training: Training) -> None:
@@ -116,6 +139,10 @@ def prepare(recipe: Recipe, root: Path, *, progress: Progress | None = None) -> 
     """
     if root.is_file():
         raise DatasetError(f"{root}: expected the folder of a data set, which has both splits, got a file")
+
+    if (windows := TASKS[recipe.task].windows) is not None:
+        none = SampleSet(recipe.name, recipe.task, (), REFINED_CLASSES, metrics=())
+        return DrawnTraining(recipe, none, None, windows=windows(recipe, root))
 
     def split(name: str) -> Census:
         samples = find_samples(root, task=recipe.task, layout=recipe.data.layout, split=name)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pointrend.data.intensity import Scaling
 from pointrend.data.reading import Reading
 from pointrend.devices import ready_after_fork
-from pointrend.errors import warn
+from pointrend.errors import PointRendError, warn
 from pointrend.inputs import Channels, ImageInput, is_batch, to_photo
 from pointrend.models.folding import prepared
 from pointrend.predict import PredictOptions, Predictor, Slide, TestAugmentation
@@ -128,6 +128,8 @@ class Model(nn.Module):
         Raises:
             PointRendError: as `predict`.
         """
+        if self.task.needs is not None:
+            raise PointRendError(f"{self.spec.name} needs {self.task.needs}")
         if "score_threshold" not in self.task.predictor.foreign and options.score_threshold is None:
             options = replace(options, score_threshold=SHOWN_SCORE)
         return self.scoring_predictor(options)

@@ -49,7 +49,7 @@ def distance(mask: np.ndarray) -> np.ndarray:
     if inside.all() or not inside.any():
         return np.full(mask.shape, -1e4 if inside.any() else 1e4, np.float32)
     outer, inner = ndimage.distance_transform_edt(~inside), ndimage.distance_transform_edt(inside)
-    return np.where(inside, 0.5 - inner, outer - 0.5).astype(np.float32)
+    return np.asarray(np.where(inside, 0.5 - inner, outer - 0.5), np.float32)
 
 
 def grown(mask: np.ndarray, by: float) -> np.ndarray:
@@ -125,7 +125,9 @@ def smooth_noise(size: tuple[int, ...], scale: float, random: np.random.Generato
 
 CORRUPTIONS: dict[str, Corruption] = {
     "true": sharp,
-    **{f"x{factor}": lambda mask, factor=factor: sharp(coarse(mask, factor)) for factor in (8, 16, 32)},
+    "x8": lambda mask: sharp(coarse(mask, 8)),
+    "x16": lambda mask: sharp(coarse(mask, 16)),
+    "x32": lambda mask: sharp(coarse(mask, 32)),
     "x32-soft": lambda mask: coarse(mask, 32),
     "dilated": lambda mask: grown(mask, 8),
     "eroded": lambda mask: grown(mask, -4),
@@ -164,7 +166,7 @@ def _wrong(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def _coarse(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    factor = int(round(2 ** random.uniform(2, 5)))
+    factor = round(2 ** random.uniform(2, 5))
     soft = coarse(mask, factor, (int(random.integers(factor)), int(random.integers(factor))))
     return sharp(soft) if random.random() < 0.5 else soft
 

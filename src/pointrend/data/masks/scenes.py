@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -15,6 +15,8 @@ from scipy import ndimage
 
 from pointrend.data.masks.corruptions import distance
 from pointrend.data.masks.shapes import filling, shape
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Photos:
 
     def crop(self, size: int, random: np.random.Generator) -> np.ndarray:
         """Return a square (size, size, 3) uint8 of a photograph, scaled down by chance and mirrored."""
-        with Image.open(self.paths[random.integers(len(self.paths))]) as photo:
+        with Image.open(_one(self.paths, random)) as photo:
             least = min(1.0, size / min(photo.size))
             scale = max(least, float(np.exp(random.uniform(np.log(0.35), 0))))
             smaller = _resized(photo.convert("RGB"), scale)
@@ -85,8 +87,8 @@ class Cutouts:
 
     def _placed(self, size: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Return colours (S, S, 3) float32 and alpha (S, S) float32 of an object somewhere on the canvas."""
-        group = self.groups[random.integers(len(self.groups))]
-        with Image.open(group[random.integers(len(group))]) as opened:
+        group = _one(self.groups, random)
+        with Image.open(_one(group, random)) as opened:
             cutout = opened.convert("RGBA")
         most = min(1.0, 1.6 * size / max(cutout.size))
         cutout = _resized(cutout, most * float(np.exp(random.uniform(np.log(0.35), 0))))
@@ -134,13 +136,16 @@ class Labelled:
     """Pixels at each outline that are ignored."""
     instances: bool = False
     """Labels are ids of objects."""
+    binary: bool = False
+    """Labels are 0 and 255."""
 
     def draw(self, size: int, random: np.random.Generator) -> Scene:
-        image_path, label_path = self.files[random.integers(len(self.files))]
+        image_path, label_path = _one(self.files, random)
         with Image.open(image_path) as photo, Image.open(label_path) as labelled:
             scale = float(np.exp(random.uniform(np.log(0.4), 0)))
             pixels = np.asarray(_resized(photo.convert("RGB"), scale))
-            labels = np.asarray(labelled).astype(np.int32)
+            labels = np.asarray(labelled if not self.binary else labelled.convert("L")).astype(np.int32)
+        labels = (labels > 127).astype(np.int32) if self.binary else labels
         present = [int(value) for value in np.unique(labels) if value not in (0, 255)] or [0]
         everything = random.random() < (0.3 if self.instances else 0.55)
         some = random.choice(present, random.integers(1, 1 + min(3, len(present))), replace=False)
@@ -178,8 +183,8 @@ class CocoObjects:
     def draw(self, size: int, random: np.random.Generator) -> Scene:
         from pycocotools import mask as rle
 
-        path, objects = self.images[random.integers(len(self.images))]
-        one = objects[random.integers(len(objects))]
+        path, objects = _one(self.images, random)
+        one = _one(objects, random)
         scale = float(np.exp(random.uniform(np.log(0.4), 0)))
         with Image.open(path) as photo:
             width, height = photo.size
@@ -195,13 +200,13 @@ def spoiled(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Change an image (H, W, 3) uint8 as cameras and files do: colours, blur, noise, JPEG."""
     changed = image.astype(np.float32)
     changed = (changed - 128) * random.uniform(0.7, 1.25) + 128 + random.normal(0, 14)
-    changed = changed * random.uniform(0.92, 1.08, 3)
+    changed = changed * random.uniform(0.92, 1.08, 3).astype(np.float32)
     if random.random() < 0.06:
         changed = changed.mean(2, keepdims=True).repeat(3, 2)
     if random.random() < 0.3:
         changed = ndimage.gaussian_filter(changed, (*[random.uniform(0.4, 1.4)] * 2, 0))
     if random.random() < 0.4:
-        changed = changed + random.normal(0, random.uniform(1, 9), changed.shape)
+        changed = changed + random.normal(0, random.uniform(1, 9), changed.shape).astype(np.float32)
     result = changed.clip(0, 255).astype(np.uint8)
     if random.random() < 0.4:
         file = io.BytesIO()
@@ -246,6 +251,10 @@ def _around_outline(
     parts = [array[corner[0] : corner[0] + size, corner[1] : corner[1] + size] for array in covered]
     mirrored = random.random() < 0.5
     return [np.ascontiguousarray(part[:, ::-1] if mirrored else part) for part in parts]
+
+
+def _one(items: Sequence[Item], random: np.random.Generator) -> Item:
+    return items[int(random.integers(len(items)))]
 
 
 def _mean(color: np.ndarray, alpha: np.ndarray) -> np.ndarray:

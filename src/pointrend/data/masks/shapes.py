@@ -30,7 +30,7 @@ def _wavy(size: int, random: np.random.Generator) -> np.ndarray:
         frequency = random.integers(2, 24)
         waves += random.uniform(0, 0.35) / frequency**0.5 * np.sin(frequency * angle + random.uniform(0, 6.3))
     aspect = random.uniform(0.6, 1.6)
-    return np.hypot(y * aspect, x / aspect) < size * random.uniform(0.12, 0.45) * (1 + waves)
+    return np.asarray(np.hypot(y * aspect, x / aspect) < size * random.uniform(0.12, 0.45) * (1 + waves))
 
 
 def _drawn(size: int, random: np.random.Generator, *, branching: bool) -> np.ndarray:
@@ -58,7 +58,7 @@ def _drawn(size: int, random: np.random.Generator, *, branching: bool) -> np.nda
 
 
 def filling(photo: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Return what a shape is filled with, (H, W, 3) float32 in 0..255: a photograph, blurred or recoloured, or a ramp."""
+    """Return what a shape is filled with, (H, W, 3) float32 in 0..255: a photograph, changed or not, or a ramp."""
     height, width = photo.shape[:2]
     kind = random.integers(4)
     filled = photo.astype(np.float32)

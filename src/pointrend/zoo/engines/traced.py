@@ -13,8 +13,8 @@ from torch import Tensor, nn
 Precision = Literal["float32", "bfloat16", "int8"]
 """An engine's numbers: bfloat16 and int8 are faster where the processor has them, and labels change near boundaries.
 int8 needs a calibration on images."""
-EXAMPLE = (1, 97, 131, 3)
-"""Example input for tracing; odd sizes, so that the padding and resizing branches are traced."""
+EXAMPLE = (97, 131)
+"""The size of the example input for tracing; odd sizes, so that the padding and resizing branches are traced."""
 
 
 class ChannelsLastMaps(nn.Module):
@@ -37,8 +37,8 @@ def channels_last(images: Tensor) -> Any:
 def example(network: nn.Module) -> Tensor:
     """Return the input to trace with: of the sizes of `EXAMPLE`, or for a host of the next ones that it takes."""
     multiple = getattr(getattr(network, "layout", None), "multiple", 1)
-    count, height, width, channels = EXAMPLE
-    return torch.zeros(count, *(multiple * -(-side // multiple) for side in (height, width)), channels)
+    channels = getattr(network, "input_channels", 3)
+    return torch.zeros(1, *(multiple * -(-side // multiple) for side in EXAMPLE), channels)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from torch import Tensor
 from pointrend.core.mask_input import mask_channels
 from pointrend.core.subdivision import subdivide
 from pointrend.models.semantic_network import SemanticNetwork
-from pointrend.refine.windows import Grid, moved_little, near_outline
+from pointrend.predict.refining.windows import Grid, moved_little, near_outline
 from pointrend.spec import RefinerTest
 
 Advance = Callable[[int], None]

@@ -61,7 +61,7 @@ def near_outline(mask: Tensor, extent: int) -> Tensor:
 
 
 def moved_little(given: Tensor, changed: Tensor, *, limit: float, neighbourhood: int) -> Tensor:
-    """Find where a pass moved an outline by less than `limit` pixels in the neighbourhood: there the given mask is kept.
+    """Find where a pass moved an outline by less than `limit` pixels, to keep the given mask there.
 
     The displacement is the number of changed pixels over that of outline pixels in a square.
 

@@ -1,0 +1,1 @@
+"""Refinement of a binary mask in windows along its outline."""

@@ -1,1 +1,0 @@
-"""Refinement of masks that come from anywhere."""
