@@ -13,10 +13,10 @@ from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from pointrend.models.encoder import with_encoder
+from pointrend.models.encoder import rounded_up, with_encoder
 
-PROBE = (1, 3, 96, 128)
-"""Shape of the probe batch that reveals which batch norm follows which convolution."""
+PROBE = (96, 128)
+"""(H, W) of the probe that reveals which batch norm follows which convolution, rounded up to what the network takes."""
 
 
 class HasMaps(Protocol):
@@ -72,11 +72,13 @@ def _folded(network: Any) -> Any:
     parameter = next(network.parameters(), None)
     if parameter is None or parameter.is_meta or not any(isinstance(m, nn.BatchNorm2d) for m in network.modules()):
         return network
-    images = torch.randn(PROBE, generator=torch.Generator().manual_seed(0)).to(parameter.device, parameter.dtype)
+    sides = rounded_up(PROBE, getattr(network, "multiple", 1))
+    images = torch.randn(1, 3, *sides, generator=torch.Generator().manual_seed(0))
+    images = images.to(parameter.device, parameter.dtype)
     try:
         with _followers(network) as pairs:
             expected = network.maps(images)
-    except RuntimeError:  # a host that takes no images as small as the probe
+    except Exception:  # hosts refuse images as small as the probe in many ways
         return network
     folded = copy.deepcopy(network)
     for convolution, norm in pairs:

@@ -45,6 +45,8 @@ class SemanticNetwork(nn.Module):
     backbone: nn.Module
     """What `optim.backbone_lr` and freezing are for."""
     point_head: PointHead
+    multiple: int = 1
+    """The sides of images must be multiples of this."""
     padding: Padding
     """How points read the maps, see `sample_points`."""
 

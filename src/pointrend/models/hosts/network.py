@@ -57,6 +57,7 @@ class HostedPointRend(SemanticNetwork):
         super().__init__()
         self.backbone = host
         self.layout = layout
+        self.multiple = layout.multiple
         self.stem = Stem() if layout.stem else None
         self.coarse_head = nn.Conv2d(layout.coarse_channels, num_classes, 1) if layout.coarse_channels else None
         channels = sum(layout.fine_channels) + (sum(STEM_CHANNELS) if layout.stem else 0)

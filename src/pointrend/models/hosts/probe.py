@@ -16,7 +16,7 @@ from pointrend.models.hosts.geometry import Geometry, upsampled
 from pointrend.models.hosts.outputs import logits_of
 
 SIZE = (128, 192)
-"""(H, W) of the probe image, unless the host takes one size alone."""
+"""(H, W) of the probe image, rounded up to what the host takes."""
 STRIDES = (2, 4, 8)
 """The strides of maps that are fine enough to be worth reading."""
 TOLERANCE = 1e-4
@@ -120,7 +120,7 @@ def _run(host: nn.Module, call: Call, size: tuple[int, int]) -> tuple[Any, list[
             return call(host, _noise(host, size)), maps
         except Exception as error:  # hosts fail in many ways
             raise PointRendError(
-                f"the host does not run on an image of {size[0]} x {size[1]} pixels ({_line(error)}); "
+                f"the host does not run on an image of {size[0]} x {size[1]} pixels ({first_line(error)}); "
                 "give call= if it is called in another way, or size= if it takes one size alone"
             ) from error
 
@@ -212,5 +212,6 @@ def evaluating(host: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, or its kind if it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
