@@ -17,6 +17,12 @@ from pointrend.training.recipe import RecipeError
 from pointrend.zoo.modelfile import read_spec
 
 HOST = ["model.host.family=torchvision", "model.host.name=lraspp_mobilenet_v3_large"]
+DINOV2 = [
+    "model.host.family=timm",
+    "model.host.name=linear",
+    "model.host.arguments={model: vit_small_patch14_dinov2, dynamic_img_size: true, img_size: 56, depth: 3}",
+    "test.pad_multiple=1",
+]
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +74,12 @@ def test_the_command_trains_saves_and_predicts(
         (["model.host.name=unet"], PointRendError, "torchvision has no network 'unet'"),
         (["model.host.family=own"], PointRendError, "own is for networks that are given to pointrend.attach"),
         (["model.host.family=timm", "model.host.name=linear"], PointRendError, "must name a backbone of timm"),
+        (DINOV2, PointRendError, r"augment.crop is \[64, 64\], but .* multiples of 14: set augment.crop=\[70, 70\]"),
+        (
+            [*DINOV2, "augment.crop=[70, 70]"],
+            PointRendError,
+            r"test.pad_multiple is 1, but .* multiples of 14: set test.pad_multiple=14",
+        ),
     ],
 )
 def test_hosts_that_cannot_be_trained_are_said(

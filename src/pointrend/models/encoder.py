@@ -1,4 +1,4 @@
-"""Networks whose encoder is replaced by a function, for instance one of an external inference engine, and their sizes."""
+"""Networks whose encoder is replaced by a function, as one of an external engine, and the sizes of their images."""
 
 from __future__ import annotations
 

@@ -28,6 +28,7 @@ from pointrend.data.checks import Checked
 from pointrend.data.problems import ANNOTATION
 from pointrend.errors import warn
 from pointrend.evaluation import check_class_names
+from pointrend.models.encoder import rounded_up
 from pointrend.recipes import Recipe
 from pointrend.spec import ModelSpec
 from pointrend.tasks import TASKS, Task
@@ -104,6 +105,22 @@ def check_logits(model: Model, training: Training) -> None:
     if found not in (len(classes), training.task.num_logits(len(classes))):
         raise DatasetError(
             f"{model.spec.name} has {found} logits, but the data has {len(classes)} classes ({', '.join(classes[:8])})"
+        )
+
+
+def check_sizes(network: Any, recipe: Any) -> None:
+    """Raise `DatasetError` if crops, or images that are padded for an evaluation, have sizes that a network refuses."""
+    multiple = getattr(network, "multiple", 1)
+    crop = getattr(recipe.augment, "crop", None)
+    if crop is not None and (fitting := rounded_up(crop, multiple)) != tuple(crop):
+        raise DatasetError(
+            f"augment.crop is {list(crop)}, but the network takes sides that are multiples of {multiple}: "
+            f"set augment.crop={list(fitting)}"
+        )
+    if recipe.test.pad_multiple % multiple:
+        raise DatasetError(
+            f"test.pad_multiple is {recipe.test.pad_multiple}, but the network takes sides that are multiples of "
+            f"{multiple}: set test.pad_multiple={multiple}"
         )
 
 

@@ -72,9 +72,7 @@ def completed(
     return layout.model_copy(update=changes), classes
 
 
-def _needs_layer(
-    host: nn.Module, call: Call, coarse: str, num_classes: int | None, size: tuple[int, int]
-) -> bool:
+def _needs_layer(host: nn.Module, call: Call, coarse: str, num_classes: int | None, size: tuple[int, int]) -> bool:
     """Return whether the map at a path has other channels than classes, so that a new layer must make logits of it."""
     if num_classes is None:
         return False

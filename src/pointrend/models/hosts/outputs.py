@@ -15,7 +15,7 @@ LOGITS = ("logits", "out", "pred", "prediction", "masks", "seg", "semseg")
 """Names under which hosts return their logits, the likeliest first."""
 AUXILIARY = ("aux", "aux_logits", "auxiliary_logits")
 QUERIES = ("class_queries_logits", "masks_queries_logits")
-"""What networks that predict masks by queries return (MaskFormer, Mask2Former): the class and the mask of each query."""
+"""What networks of masks by queries return (MaskFormer, Mask2Former): the class and the mask of each query."""
 
 
 def logits_of(output: Any, num_classes: int | None = None) -> Tensor:
