@@ -31,6 +31,8 @@ class SemanticOutput:
     """Feature maps (N, D, ., .) that the point head reads, concatenated; P2 in the published models."""
     size: tuple[int, int] | None = None
     """(H, W) of the input, which grids with aligned corners need."""
+    auxiliary: tuple[Tensor, ...] = ()
+    """In training, logits (N, C, ., .) of heads that are there for training alone."""
 
 
 class SemanticNetwork(nn.Module):

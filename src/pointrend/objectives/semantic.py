@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -20,6 +21,7 @@ from pointrend.core import (
     semantic_cross_entropy,
     training_points,
 )
+from pointrend.core.settings import MAX_FACTOR
 from pointrend.data import IGNORE, SampleSet, SemanticBatch
 from pointrend.data.images import image_size
 from pointrend.models import SemanticNetwork
@@ -35,6 +37,12 @@ class SemanticLoss(Strict):
         "labelled",
         description="losses are averaged over labelled pixels and points, or over all, ignored ones included",
     )
+    auxiliary_weight: float = Field(
+        0.4,
+        ge=0,
+        le=MAX_FACTOR,
+        description="of the mean cross entropy of each auxiliary head, on networks that have any",
+    )
     class_balance: float = Field(
         0.0, ge=0, le=1, description="classes weigh (median frequency / frequency) to this power, at most 5"
     )
@@ -46,12 +54,17 @@ class SemanticLosses(NamedTuple):
     total: Tensor
     coarse: Tensor
     points: Tensor
+    auxiliary: Tensor
+    """The sum of all auxiliary heads; 0 without any."""
     accuracy: Tensor
     """The ratio of points that are classified correctly."""
 
 
 class SemanticObjective(nn.Module):
     """Cross entropy on the upsampled coarse logits plus cross entropy on the points.
+
+    Auxiliary heads of hosts are trained by cross entropy on their upsampled logits, as mmsegmentation and transformers
+    train them (weight 0.4; torchvision's references have 0.5).
 
     Strategies synchronise processes through `forward`, so the point head is called inside of it.
 
@@ -87,11 +100,18 @@ class SemanticObjective(nn.Module):
         point_logits = self.network.point_logits(output, points)
         point_labels = sample_labels(labels, points)
         at_points = point_cross_entropy(point_logits, point_labels, class_weights=self.class_weights, average=average)
+        auxiliary = coarse.new_zeros(())
+        for logits in output.auxiliary if self.loss.auxiliary_weight else ():
+            upsampled = F.interpolate(logits.float(), size=labels.shape[1:], mode="bilinear", align_corners=False)
+            auxiliary = auxiliary + semantic_cross_entropy(
+                upsampled, labels, class_weights=self.class_weights, average=average
+            )
         weights = self.loss.weights
         return SemanticLosses(
-            total=weights.coarse * coarse + weights.points * at_points,
+            total=weights.coarse * coarse + weights.points * at_points + self.loss.auxiliary_weight * auxiliary,
             coarse=coarse.detach(),
             points=at_points.detach(),
+            auxiliary=auxiliary.detach(),
             accuracy=point_accuracy(point_logits.detach(), point_labels),
         )
 

@@ -12,7 +12,7 @@ from pointrend.errors import PointRendError
 from pointrend.models.encoder import rounded_up
 from pointrend.models.hosts.families import OWN, build_host, family_named
 from pointrend.models.hosts.network import pooled
-from pointrend.models.hosts.probe import SIZE, Call, evaluating, first_line, probe, probed_map
+from pointrend.models.hosts.probe import SIZE, Call, auxiliary_heads, evaluating, first_line, probe, probed_map
 from pointrend.models.settings import HostLayout, SemanticArchitecture
 
 MULTIPLES = (1, 2, 4, 8, 14, 16, 28, 32, 56, 64)
@@ -69,7 +69,9 @@ def completed(
         classes, paths, channels = proved.num_classes, proved.fine, proved.fine_channels
     changes["size"] = size
     changes |= {"fine": paths, "fine_channels": channels, "multiple": multiple, "stem": layout.stem or not paths}
-    return layout.model_copy(update=changes), classes
+    found_layout = layout.model_copy(update=changes)
+    heads = auxiliary_heads(host, call, found_layout, classes, noise)
+    return found_layout.model_copy(update={"auxiliary": tuple(heads)}), classes
 
 
 def _needs_layer(host: nn.Module, call: Call, coarse: str, num_classes: int | None, size: tuple[int, int]) -> bool:

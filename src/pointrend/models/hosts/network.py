@@ -6,6 +6,7 @@ Shapes: N images, C classes, P points, H W the input's size, h w the coarse grid
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Self
 
 import torch
@@ -73,6 +74,13 @@ class HostedPointRend(SemanticNetwork):
         if self.layout.frozen:
             self.backbone.eval().requires_grad_(False)
         return self
+
+    def forward(self, images: Tensor) -> SemanticOutput:
+        """Return what points are read from; in training also the logits of the host's auxiliary heads."""
+        paths = self.layout.auxiliary if self.training and not self.layout.frozen else ()
+        with captured(self.backbone, paths) as found:
+            output = super().forward(images)
+        return replace(output, auxiliary=tuple(found[path] for path in paths))
 
     def maps(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the coarse logits on the host's own grid, then the fine maps: the host's, and those of the stem."""

@@ -30,10 +30,10 @@ def logits_of(output: Any, num_classes: int | None = None) -> Tensor:
     Raises:
         PointRendError: there is no map, or none with C channels.
     """
-    members = dict(_members(output))
-    if all(isinstance(members.get(name), Tensor) for name in QUERIES):
-        members = {"logits": logits_of_queries(*(members[name] for name in QUERIES))}
-    found = [(name, value) for name, value in members.items() if isinstance(value, Tensor) and value.ndim == 4]
+    named = dict(members(output))
+    if all(isinstance(named.get(name), Tensor) for name in QUERIES):
+        named = {"logits": logits_of_queries(*(named[name] for name in QUERIES))}
+    found = [(name, value) for name, value in named.items() if isinstance(value, Tensor) and value.ndim == 4]
     if num_classes is not None:
         fitting = [pair for pair in found if pair[1].shape[1] == num_classes]
     else:
@@ -65,7 +65,8 @@ def logits_of_queries(classes: Tensor, masks: Tensor) -> Tensor:
     return scores.clamp(min=torch.finfo(torch.float32).tiny).log()
 
 
-def _members(output: Any) -> list[tuple[str, Any]]:
+def members(output: Any) -> list[tuple[str, Any]]:
+    """Return the values in a host's output with their names; of a tuple, their numbers."""
     if isinstance(output, Tensor):
         return [("", output)]
     if isinstance(output, Mapping):  # transformers' outputs too
@@ -80,5 +81,5 @@ def _members(output: Any) -> list[tuple[str, Any]]:
 def _described(output: Any) -> str:
     if isinstance(output, Tensor):
         return f"a tensor {tuple(output.shape)}"
-    members = ", ".join(f"{name}: {type(value).__name__}" for name, value in _members(output)[:6])
-    return f"{type(output).__name__}{f' ({members})' if members else ''}"
+    listed = ", ".join(f"{name}: {type(value).__name__}" for name, value in members(output)[:6])
+    return f"{type(output).__name__}{f' ({listed})' if listed else ''}"

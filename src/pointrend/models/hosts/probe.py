@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from torch import Tensor, nn
 from pointrend.errors import PointRendError
 from pointrend.models.hosts.capture import Found, checked_paths, described, recorded
 from pointrend.models.hosts.geometry import Geometry, upsampled
-from pointrend.models.hosts.outputs import logits_of
+from pointrend.models.hosts.outputs import AUXILIARY, logits_of, members
+from pointrend.models.settings import HostLayout
 
 SIZE = (128, 192)
 """(H, W) of the probe image, rounded up to what the host takes."""
@@ -21,6 +23,8 @@ STRIDES = (2, 4, 8)
 """The strides of maps that are fine enough to be worth reading."""
 TOLERANCE = 1e-4
 """Of the largest logit: within it, the host's output is reproduced."""
+
+_AUXILIARY_PATH = re.compile(r"(^|\.)aux")
 
 Call = Callable[[nn.Module, Tensor], Any]
 """Runs a host on images (N, 3, H, W)."""
@@ -111,6 +115,29 @@ def probed_map(
     ordered = tuple(sorted(paths, key=lambda name: by_path[name].shape[2]))
     channels = tuple(by_path[name].shape[1] for name in ordered)
     return InnerLayout(found.map.shape[1], size[0] / found.map.shape[2], ordered, channels)
+
+
+def auxiliary_heads(
+    host: nn.Module, call: Call, layout: HostLayout, num_classes: int, size: tuple[int, int]
+) -> list[str]:
+    """Return the paths of modules that give further logits of the classes, which are for training alone.
+
+    They are called as such (`aux_classifier` of torchvision, `auxiliary_head` of transformers), or what they give is
+    the coarse form of a member of the output that is.
+
+    Args:
+        host: runs on noise of `size` (H, W).
+        call: runs it.
+        layout: of its coarse logits.
+        num_classes: C.
+    """
+    output, maps = _run(host, call, size)
+    named = [one.path for one in maps if one.map.shape[1] == num_classes and _AUXILIARY_PATH.search(one.path)]
+    heads = [path for path in named if not any(path.startswith(f"{other}.") for other in named)]
+    for name, value in members(output):
+        if name in AUXILIARY and isinstance(value, Tensor) and value.ndim == 4 and value.shape[1] == num_classes:
+            heads.append(_coarse(value, maps, num_classes, None).path)
+    return [path for path in dict.fromkeys(heads) if path not in ("", layout.coarse)]
 
 
 def _run(host: nn.Module, call: Call, size: tuple[int, int]) -> tuple[Any, list[Found]]:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from torchvision.models import segmentation as torch_segmentation
 
 import pointrend
 from pointrend.core import Sampling, Subdivision
@@ -16,6 +18,7 @@ from pointrend.data import SemanticBatch
 from pointrend.models import PointArchitecture
 from pointrend.models.hosts.families import FAMILIES
 from pointrend.objectives import SemanticLoss, SemanticObjective
+from pointrend.objectives.semantic import SemanticLosses
 from pointrend.predict import PredictOptions
 from pointrend.spec import SemanticTest
 from pointrend.zoo import Model
@@ -205,6 +208,56 @@ def test_families_of_one_size(name: str, arguments: Mapping[str, Any], geometry:
     assert labels.shape == (71, 97)
     pointrend.save_model(model, tmp_path / "model.safetensors")
     assert np.array_equal(pointrend.load_model(tmp_path / "model.safetensors").predict(image, size=64).labels, labels)
+
+
+AUXILIARY = [
+    ("torchvision.fcn_resnet50", {"aux_loss": True}, "aux_classifier"),
+    (
+        "transformers.UperNet",
+        {**UPERNET, "use_auxiliary_head": True, "auxiliary_in_channels": 24, "backbone_config": CONVNEXT},
+        "auxiliary_head",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments", "head"), AUXILIARY, ids=[name for name, *_ in AUXILIARY])
+def test_auxiliary_heads_are_trained_by_their_weight(name: str, arguments: Mapping[str, Any], head: str) -> None:
+    network = made(name, arguments).network
+    assert network.layout.auxiliary == (head,)
+    images, labels = torch.randn(2, 3, 64, 64), torch.randint(0, 3, (2, 64, 64))
+    labels[:, :8] = 255
+    assert network(images).auxiliary == ()  # in evaluation mode
+    network.train()
+
+    def losses(weight: float) -> SemanticLosses:
+        torch.manual_seed(0)  # of dropout
+        network.zero_grad()
+        found: SemanticLosses = SemanticObjective(
+            network, SemanticLoss(sampling=Sampling(64), auxiliary_weight=weight)
+        )(SemanticBatch(images, labels), 0)
+        found.total.backward()
+        return found
+
+    part = network.backbone.get_submodule(head)
+    without = losses(0.0)
+    assert float(without.total.detach()) == pytest.approx(float(without.coarse + without.points), abs=1e-6)
+    assert all(parameter.grad is None for parameter in part.parameters())
+    seen: list[torch.Tensor] = []
+    handle = part.register_forward_hook(lambda module, inputs, output: seen.append(output.detach()))
+    found = losses(0.4)
+    handle.remove()
+    upsampled = F.interpolate(seen[0], size=(64, 64), mode="bilinear", align_corners=False)
+    expected = float(F.cross_entropy(upsampled, labels, ignore_index=255))
+    assert float(found.auxiliary) == pytest.approx(expected, rel=1e-4)
+    assert float(found.total.detach()) == pytest.approx(float(found.coarse + found.points) + 0.4 * expected, rel=1e-4)
+    assert any(float(parameter.grad.abs().sum()) > 0 for parameter in part.parameters() if parameter.grad is not None)
+
+
+def test_auxiliary_heads_of_frozen_hosts_are_left_alone() -> None:
+    host = torch_segmentation.fcn_resnet50(weights=None, weights_backbone=None, num_classes=3, aux_loss=True)
+    network = pointrend.attach(host, freeze_host=True).network.train()
+    assert network.layout.auxiliary == ("aux_classifier",)
+    assert network(torch.randn(1, 3, 64, 64)).auxiliary == ()
 
 
 def test_patches_of_14_pixels_pad_to_multiples_of_them() -> None:
