@@ -16,9 +16,10 @@ from pointrend.data.settings import InputSpec
 from pointrend.errors import PointRendError, shown
 from pointrend.models import MaskArchitecture, PointArchitecture, SemanticArchitecture
 from pointrend.models.attach import attach as attach_masks
+from pointrend.models.hosts.black_box import BlackBox, as_module, fixed_size
 from pointrend.models.hosts.families import OWN, build_host, family_named, plain_call
 from pointrend.models.hosts.layouts import completed
-from pointrend.models.hosts.network import BlackBox, HostedPointRend
+from pointrend.models.hosts.network import HostedPointRend
 from pointrend.models.hosts.probe import Call
 from pointrend.models.settings import HostLayout
 from pointrend.spec import SemanticSpec, SemanticTest, num_logits
@@ -96,8 +97,8 @@ def attach(
     `pointrend.models.attach.attach` for `architecture`, `sampling`, `weights`, `subdivision` and `paste`.
 
     Args:
-        host: a network that gives logits (N, C, h, w) of images (N, 3, H, W): a module, any function (a black box,
-            which is not trained), or a name as "smp.FPN", which is built with new weights.
+        host: a network that gives logits (N, C, h, w) of images (N, 3, H, W): a module; any function or session of
+            ONNX Runtime (black boxes, which are not trained); or a name as "smp.FPN", which is built with new weights.
         architecture: of the point head.
         fine: paths of modules whose maps points read, such as ["backbone.layer1"]; None takes the two finest below
             the coarse stride. Where there is none finer than stride 8, points read a small trained stem.
@@ -113,7 +114,7 @@ def attach(
         stem: let points read the stem even where there are fine maps.
         pool: start from the means of the host's logits over squares of so many pixels a side, for hosts, such as black
             boxes, whose logits have stride 1 but are soft.
-        size: (H, W), if the host takes images of one size alone.
+        size: (H, W), if the host takes images of one size alone; a session of ONNX Runtime says it itself.
         input: how images are normalised; None: ImageNet's mean and standard deviation.
         test: how images are resized and rendered; None: the shortest edge to 512.
         name: of the model.
@@ -140,7 +141,7 @@ def attach(
             "pool": pool,
         }
     )
-    inner = coarse or layout.coarse or None
+    inner, size = coarse or layout.coarse or None, size or fixed_size(host)
     found, channels = completed(layout, network, run, num_classes, fine=fine, coarse=inner, size=size)
     names = _names(classes, channels)
     colors = generate_colors(len(names))
@@ -179,7 +180,7 @@ def _built(
         return layout, network, call or row.call
     if arguments:
         raise PointRendError(f"arguments are for hosts given by name, got {shown(dict(arguments))}")
-    network = host if isinstance(host, nn.Module) else BlackBox(host)
+    network = as_module(host)
     return HostLayout(family=OWN), network, call or plain_call
 
 

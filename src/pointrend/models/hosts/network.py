@@ -5,7 +5,6 @@ Shapes: N images, C classes, P points, H W the input's size, h w the coarse grid
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Self
 
@@ -24,19 +23,6 @@ from pointrend.models.hosts.stem import STEM_CHANNELS, Stem
 from pointrend.models.point_head import PointHead
 from pointrend.models.semantic_network import SemanticNetwork, SemanticOutput
 from pointrend.models.settings import HostLayout, PointArchitecture, SemanticArchitecture
-
-
-class BlackBox(nn.Module):
-    """Any function that gives logits of images, as a network without parameters."""
-
-    def __init__(self, function: Callable[[Tensor], Any]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, images: Tensor) -> Any:
-        """Call the function, without gradients."""
-        with torch.no_grad():
-            return self.function(images)
 
 
 class HostedPointRend(SemanticNetwork):
