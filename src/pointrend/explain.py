@@ -19,6 +19,7 @@ from pointrend.inputs import Frame
 from pointrend.models import SemanticOutput
 from pointrend.predict import Encoded, Predictor, SemanticPredictor
 from pointrend.results import SOFTWARE, SemanticResult
+from pointrend.tasks import TASKS
 from pointrend.viz import is_background
 
 if TYPE_CHECKING:
@@ -71,8 +72,9 @@ def save_explanation(
     Raises:
         PointRendError: the model labels no pixels.
     """
-    if not isinstance(predictor, SemanticPredictor):
-        raise PointRendError(f"explain draws label maps, but {predictor.spec.name} {predictor.does}")
+    if not (isinstance(predictor, SemanticPredictor) and TASKS[predictor.spec.task].explains):
+        found = f"{predictor.spec.name} {predictor.does}"
+        raise PointRendError(f"explain draws label maps of one class a pixel, but {found}")
     figure = explain(predictor, pixels, rendering=rendering)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": SOFTWARE})

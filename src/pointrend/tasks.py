@@ -11,8 +11,8 @@ from torch import nn
 from pointrend.data import SampleSet, instance_batch, semantic_batch
 from pointrend.models import instance_pointrend, resolved_architecture, semantic_pointrend
 from pointrend.objectives import InstanceObjective, SemanticObjective, balanced_weights
-from pointrend.predict import InstancePredictor, Predictor, SemanticPredictor
-from pointrend.recipes import InstanceRecipe, Recipe, SemanticRecipe
+from pointrend.predict import InstancePredictor, MultiLabelPredictor, Predictor, SemanticPredictor
+from pointrend.recipes import InstanceRecipe, MultiLabelRecipe, Recipe, SemanticRecipe
 from pointrend.references import InstanceReference, Reference, SemanticReference
 from pointrend.scoring import (
     COVERED_PIXELS,
@@ -23,7 +23,7 @@ from pointrend.scoring import (
     true_instances,
     true_labels,
 )
-from pointrend.spec import InstanceSpec, ModelSpec, SemanticSpec, num_logits
+from pointrend.spec import InstanceSpec, ModelSpec, MultiLabelSpec, SemanticSpec, num_logits
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,10 @@ class Task:
     """Label maps of results and of annotations, for reports; None: there are no reports."""
     explains: bool = False
     """Whether `pointrend.explain` can draw how a result was rendered."""
+    samples: str | None = None
+    """The task of the data sets that models are trained and scored on; None: its own."""
+    metrics: tuple[str, ...] = ()
+    """Metrics that take the place of a data set's own; none: those are taken."""
 
 
 def _semantic_objective(network: Any, recipe: SemanticRecipe, samples: SampleSet) -> nn.Module:
@@ -82,6 +86,22 @@ TASKS: dict[str, Task] = {
         maps=LABELS,
         explains=True,
     ),
+    "multi-label": Task(
+        spec=MultiLabelSpec,
+        num_logits=lambda num_classes: num_classes,
+        network=semantic_pointrend,
+        resolved=resolved_architecture,
+        recipe=MultiLabelRecipe,
+        collate=semantic_batch,
+        objective=_semantic_objective,
+        predictor=MultiLabelPredictor,
+        prediction=predicted_labels,
+        truth=true_labels,
+        main_score="miou",
+        reference=SemanticReference,
+        samples="semantic",
+        metrics=("multi-label",),
+    ),
     "instance": Task(
         spec=InstanceSpec,
         num_logits=lambda num_classes: num_classes,
@@ -98,3 +118,8 @@ TASKS: dict[str, Task] = {
         maps=COVERED_PIXELS,
     ),
 }
+
+
+def samples_of(task: str) -> str:
+    """Return the task of the data sets that models of a task are trained and scored on."""
+    return TASKS[task].samples or task

@@ -189,8 +189,15 @@ def at_least_one(num_masks: float | Tensor) -> float | Tensor:
 
 
 @torch.no_grad()
-def point_accuracy(point_logits: Tensor, point_labels: Tensor, *, ignore_index: int = 255) -> Tensor:
-    """Return the ratio of points, ignored ones left out, whose label is predicted: a scalar, NaN for no points."""
-    predicted = labels_of(point_logits, dim=2)
+def point_accuracy(
+    point_logits: Tensor, point_labels: Tensor, *, ignore_index: int = 255, independent: bool = False
+) -> Tensor:
+    """Return the ratio of points, ignored ones left out, whose label is predicted: a scalar, NaN for no points.
+
+    Of `independent` classes, the class of a point must be predicted, and no other one.
+    """
+    predicted = labels_of(point_logits, dim=2, independent=independent)
     counted = point_labels != ignore_index
+    if independent:
+        point_labels = torch.where(counted, 1 << torch.where(counted, point_labels, 0).long(), point_labels)
     return (predicted == point_labels)[counted].float().mean()

@@ -92,6 +92,7 @@ class HostLayout(Strict):
     stem: bool = Field(False, description="points read a small trained stem too, at strides 2 and 4")
     frozen: bool = Field(False, description="the network is not trained")
     probabilities: bool = Field(False, description="the network gives probabilities, of which logits are made")
+    multi_label: bool = Field(False, description="classes do not exclude each other: each logit is a sigmoid's")
     pool: int = Field(1, ge=1, le=64, description="the network's own logits are averaged over squares of this side")
     size: tuple[Annotated[int, Field(ge=8, le=4096)], Annotated[int, Field(ge=8, le=4096)]] | None = Field(
         None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,11 +16,12 @@ from pointrend.core import (
     Average,
     LossWeights,
     Sampling,
+    independent_cross_entropy,
     point_accuracy,
-    point_cross_entropy,
     sample_labels,
     semantic_cross_entropy,
     training_points,
+    uncertainty,
 )
 from pointrend.core.settings import MAX_FACTOR
 from pointrend.data import IGNORE, SampleSet, SemanticBatch
@@ -63,6 +65,8 @@ class SemanticLosses(NamedTuple):
 class SemanticObjective(nn.Module):
     """Cross entropy on the upsampled coarse logits plus cross entropy on the points.
 
+    Where classes do not exclude each other it is the binary cross entropy of each.
+
     Auxiliary heads of hosts are trained by cross entropy on their upsampled logits, as mmsegmentation and transformers
     train them (weight 0.4; torchvision's references have 0.5).
 
@@ -89,30 +93,34 @@ class SemanticObjective(nn.Module):
         images, labels = batch
         output = self.network(images)
         upsampled = self.network.upsampled(output, (labels.shape[1], labels.shape[2]))
-        average = self.loss.average
-        coarse = semantic_cross_entropy(upsampled, labels, class_weights=self.class_weights, average=average)
+        independent = self.network.independent
+        cross_entropy = partial(
+            independent_cross_entropy if independent else semantic_cross_entropy,
+            class_weights=self.class_weights,
+            average=self.loss.average,
+        )
+        coarse = cross_entropy(upsampled, labels)
         points = training_points(
             self.network.start(output).detach().float(),
             self.loss.sampling,
             generator=torch.Generator(device=images.device).manual_seed(seed),
             padding=self.network.padding,
+            measure=partial(uncertainty, independent=independent),
         )
         point_logits = self.network.point_logits(output, points)
         point_labels = sample_labels(labels, points)
-        at_points = point_cross_entropy(point_logits, point_labels, class_weights=self.class_weights, average=average)
+        at_points = cross_entropy(point_logits.transpose(1, 2), point_labels)
         auxiliary = coarse.new_zeros(())
         for logits in output.auxiliary if self.loss.auxiliary_weight else ():
             upsampled = F.interpolate(logits.float(), size=labels.shape[1:], mode="bilinear", align_corners=False)
-            auxiliary = auxiliary + semantic_cross_entropy(
-                upsampled, labels, class_weights=self.class_weights, average=average
-            )
+            auxiliary = auxiliary + cross_entropy(upsampled, labels)
         weights = self.loss.weights
         return SemanticLosses(
             total=weights.coarse * coarse + weights.points * at_points + self.loss.auxiliary_weight * auxiliary,
             coarse=coarse.detach(),
             points=at_points.detach(),
             auxiliary=auxiliary.detach(),
-            accuracy=point_accuracy(point_logits.detach(), point_labels),
+            accuracy=point_accuracy(point_logits.detach(), point_labels, independent=independent),
         )
 
 

@@ -4,6 +4,7 @@ from pointrend.results.base import Result
 from pointrend.results.files import CSV_HEADER, SOFTWARE, is_ours
 from pointrend.results.instance import Instance, InstanceResult, InstanceRow
 from pointrend.results.masks import LazyMasks
+from pointrend.results.multi_label import MultiLabelResult
 from pointrend.results.semantic import Segment, SemanticResult
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "InstanceResult",
     "InstanceRow",
     "LazyMasks",
+    "MultiLabelResult",
     "Result",
     "Segment",
     "SemanticResult",

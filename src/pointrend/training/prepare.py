@@ -31,7 +31,7 @@ from pointrend.evaluation import check_class_names
 from pointrend.models.encoder import rounded_up
 from pointrend.recipes import Recipe
 from pointrend.spec import ModelSpec
-from pointrend.tasks import TASKS, Task
+from pointrend.tasks import TASKS, Task, samples_of
 from pointrend.training.checkpoint import CheckpointError
 from pointrend.zoo import Model
 from pointrend.zoo.modelfile import network_of
@@ -135,7 +135,7 @@ def prepare(recipe: Recipe, root: Path, *, progress: Progress | None = None) -> 
         raise DatasetError(f"{root}: expected the folder of a data set, which has both splits, got a file")
 
     def split(name: str) -> Census:
-        samples = find_samples(root, task=recipe.task, layout=recipe.data.layout, split=name)
+        samples = find_samples(root, task=samples_of(recipe.task), layout=recipe.data.layout, split=name)
         checked = ensure_sound(
             samples,
             skip_bad=recipe.data.skip_bad,

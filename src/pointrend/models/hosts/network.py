@@ -44,7 +44,7 @@ class HostedPointRend(SemanticNetwork):
         super().__init__()
         self.backbone = host
         self.layout = layout
-        self.multiple = layout.multiple
+        self.multiple, self.independent = layout.multiple, layout.multi_label
         self.stem = Stem() if layout.stem else None
         self.coarse_head = nn.Conv2d(layout.coarse_channels, num_classes, 1) if layout.coarse_channels else None
         channels = sum(layout.fine_channels) + (sum(STEM_CHANNELS) if layout.stem else 0)
@@ -83,7 +83,7 @@ class HostedPointRend(SemanticNetwork):
         elif coarse.shape[1] != self.num_classes:
             raise PointRendError(f"the host gave logits of {coarse.shape[1]} classes, expected {self.num_classes}")
         if layout.probabilities:
-            coarse = _logits_of_probabilities(coarse)
+            coarse = _logits_of_probabilities(coarse, independent=self.independent)
         fine = [found[path] for path in layout.fine]
         return (coarse, *fine, *(self.stem(images) if self.stem is not None else ()))
 
@@ -144,10 +144,10 @@ def _size(output: SemanticOutput) -> tuple[int, int]:
     return output.size
 
 
-def _logits_of_probabilities(probabilities: Tensor) -> Tensor:
-    """Return logits whose softmax, or sigmoid for one class, are the probabilities (N, C, h, w)."""
+def _logits_of_probabilities(probabilities: Tensor, *, independent: bool) -> Tensor:
+    """Return logits whose softmax, or sigmoid for one or independent classes, are the probabilities (N, C, h, w)."""
     floor = torch.finfo(torch.float32).tiny
     logits = probabilities.float().clamp(min=floor).log()
-    if probabilities.shape[1] > 1:
+    if probabilities.shape[1] > 1 and not independent:
         return logits
     return logits - (1 - probabilities.float()).clamp(min=floor).log()
