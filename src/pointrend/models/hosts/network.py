@@ -64,6 +64,8 @@ class HostedPointRend(SemanticNetwork):
     def forward(self, images: Tensor) -> SemanticOutput:
         """Return what points are read from; in training also the logits of the host's auxiliary heads."""
         paths = self.layout.auxiliary if self.training and not self.layout.frozen else ()
+        if not paths:  # in evaluation there may be an engine in the place of the host
+            return super().forward(images)
         with captured(self.backbone, paths) as found:
             output = super().forward(images)
         return replace(output, auxiliary=tuple(found[path] for path in paths))
