@@ -49,7 +49,8 @@ def image(name: str, number: int) -> tuple[Any, Any]:
     mask = square(10, 10, 40 + 5 * number, 40)
     moved = square(10, 10, 40, 40)
     if name in LABEL_MAPS:
-        return torch.from_numpy(moved.astype(np.int64)), torch.from_numpy(mask.astype(np.int64))
+        found, true = (torch.from_numpy(labels.astype(np.int64)) for labels in (moved, mask))
+        return 1 << found if name == "multi-label" else found, true
     ids = np.where(mask, 26001, 7).astype(np.int32)
     fields: dict[str, Any] = {"image_id": number, "size": SIZE, "boxes": np.array([[10.0, 10, 50, 50]])}
     fields["classes"] = np.array([1])
