@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,8 +17,9 @@ from pointrend.errors import PointRendError
 from pointrend.files import atomic_path
 from pointrend.inputs import Frame
 from pointrend.models import SemanticOutput
-from pointrend.predict import Encoded, SemanticPredictor
+from pointrend.predict import Encoded, Predictor, SemanticPredictor
 from pointrend.results import SOFTWARE, SemanticResult
+from pointrend.tasks import TASKS
 from pointrend.viz import is_background
 
 if TYPE_CHECKING:
@@ -64,9 +65,16 @@ def predict_and_keep(predictor: SemanticPredictor, pixels: np.ndarray, path: Pat
 
 
 def save_explanation(
-    predictor: SemanticPredictor, pixels: np.ndarray, path: Path, *, rendering: Rendering | None = None
+    predictor: Predictor[Any, Any, Any, Any], pixels: np.ndarray, path: Path, *, rendering: Rendering | None = None
 ) -> None:
-    """Save the figure of `explain` as a PNG, atomically."""
+    """Save the figure of `explain` as a PNG, atomically.
+
+    Raises:
+        PointRendError: the model labels no pixels.
+    """
+    if not (isinstance(predictor, SemanticPredictor) and TASKS[predictor.spec.task].explains):
+        found = f"{predictor.spec.name} {predictor.does}"
+        raise PointRendError(f"explain draws label maps of one class a pixel, but {found}")
     figure = explain(predictor, pixels, rendering=rendering)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": SOFTWARE})

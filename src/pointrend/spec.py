@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from pointrend.core import LABEL_SUBDIVISION, MASK_SUBDIVISION, Subdivision
+from pointrend.core import LABEL_SUBDIVISION, MASK_SUBDIVISION, MAX_INDEPENDENT, Subdivision
 from pointrend.data.classes import ClassInfo
 from pointrend.data.settings import InputSpec
 from pointrend.models.settings import Detection, InstanceArchitecture, RefinerArchitecture, SemanticArchitecture
@@ -169,6 +169,21 @@ class SemanticSpec(ModelSpec):
     def _classes_match(self) -> Self:
         if self.num_logits not in (num_logits(len(self.classes)), len(self.classes)):
             raise ValueError(f"{len(self.classes)} class names, but the network has {self.num_logits} logits")
+        return self
+
+
+class MultiLabelSpec(SemanticSpec):
+    """The description of a model whose classes do not exclude each other."""
+
+    task: Literal["multi-label"] = "multi-label"  # type: ignore[assignment]  # all else is as in semantic models
+    classes: Annotated[tuple[ClassInfo, ...], Field(min_length=1, max_length=MAX_INDEPENDENT)]
+
+    @model_validator(mode="after")
+    def _one_logit_a_class(self) -> Self:
+        if self.num_logits != len(self.classes):
+            raise ValueError(f"{len(self.classes)} class names, but the network has {self.num_logits} logits")
+        if not self.architecture.host.multi_label:
+            raise ValueError("multi-label models need a network of independent classes (architecture.host.multi_label)")
         return self
 
 

@@ -13,8 +13,8 @@ from torch.utils.data import Dataset
 from pointrend.data import SampleSet, instance_batch, semantic_batch
 from pointrend.models import MaskRefiner, instance_pointrend, resolved_architecture, semantic_pointrend
 from pointrend.objectives import InstanceObjective, RefinerObjective, SemanticObjective, balanced_weights
-from pointrend.predict import InstancePredictor, Predictor, RefinerPredictor, SemanticPredictor
-from pointrend.recipes import InstanceRecipe, Recipe, RefinerRecipe, SemanticRecipe
+from pointrend.predict import InstancePredictor, MultiLabelPredictor, Predictor, RefinerPredictor, SemanticPredictor
+from pointrend.recipes import InstanceRecipe, MultiLabelRecipe, Recipe, RefinerRecipe, SemanticRecipe
 from pointrend.references import InstanceReference, Reference, SemanticReference
 from pointrend.scoring import (
     COVERED_PIXELS,
@@ -25,7 +25,7 @@ from pointrend.scoring import (
     true_instances,
     true_labels,
 )
-from pointrend.spec import InstanceSpec, ModelSpec, RefinerSpec, SemanticSpec, num_logits
+from pointrend.spec import InstanceSpec, ModelSpec, MultiLabelSpec, RefinerSpec, SemanticSpec, num_logits
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,10 @@ class Task:
     """Draws the windows that are trained on, from a recipe and a folder; None: samples of a split are."""
     explains: bool = False
     """Whether `pointrend.explain` can draw how a result was rendered."""
+    samples: str | None = None
+    """The task of the data sets that models are trained and scored on; None: its own."""
+    metrics: tuple[str, ...] = ()
+    """Metrics that take the place of a data set's own; none: those are taken."""
 
 
 def _semantic_objective(network: Any, recipe: SemanticRecipe, samples: SampleSet) -> nn.Module:
@@ -93,6 +97,22 @@ TASKS: dict[str, Task] = {
         reference=SemanticReference,
         maps=LABELS,
         explains=True,
+    ),
+    "multi-label": Task(
+        spec=MultiLabelSpec,
+        num_logits=lambda num_classes: num_classes,
+        network=semantic_pointrend,
+        resolved=resolved_architecture,
+        recipe=MultiLabelRecipe,
+        collate=semantic_batch,
+        objective=_semantic_objective,
+        predictor=MultiLabelPredictor,
+        prediction=predicted_labels,
+        truth=true_labels,
+        main_score="miou",
+        reference=SemanticReference,
+        samples="semantic",
+        metrics=("multi-label",),
     ),
     "instance": Task(
         spec=InstanceSpec,
@@ -126,3 +146,8 @@ TASKS: dict[str, Task] = {
         windows=_mask_windows,
     ),
 }
+
+
+def samples_of(task: str) -> str:
+    """Return the task of the data sets that models of a task are trained and scored on."""
+    return TASKS[task].samples or task

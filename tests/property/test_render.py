@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pointrend.core import Subdivision, labels_of, sample_points, subdivide, uncertainty, write_points
+from pointrend.core import Subdivision, labels_of, resized_labels, sample_points, subdivide, uncertainty, write_points
 from pointrend.core.sparse import cells
 from pointrend.core.sparse import render as render_module
 from pointrend.core.sparse.render import Resize, render_labels, renderings
@@ -75,14 +75,16 @@ def indices_of(points: Tensor, size: tuple[int, int]) -> Tensor:
     return place[..., 1] * size[1] + place[..., 0]
 
 
-def replayed(logits: Tensor, recorded: Recorded, num_points: int, resizes: tuple[Resize, ...]) -> tuple[Tensor, float]:
+def replayed(
+    logits: Tensor, recorded: Recorded, num_points: int, resizes: tuple[Resize, ...], independent: bool
+) -> tuple[Tensor, float]:
     """The dense loop with recorded points, which must be right up to ties: logits at the last size, and the tie."""
     largest = float(logits.abs().max())
     for points in recorded.asked:
         logits = F.interpolate(logits, scale_factor=2, mode="bilinear", align_corners=False)
         height, width = logits.shape[2:]
         chosen = indices_of(points, (height, width))
-        margins = -uncertainty(logits, dim=1).flatten(1)
+        margins = -uncertainty(logits, dim=1, independent=independent).flatten(1)
         tie = 8 * torch.finfo(torch.float32).eps * largest
         for own, places in zip(margins, chosen, strict=True):
             assert len(places.unique()) == len(places) == min(num_points, height * width)
@@ -99,21 +101,30 @@ def replayed(logits: Tensor, recorded: Recorded, num_points: int, resizes: tuple
     return logits, 8 * torch.finfo(torch.float32).eps * largest
 
 
-def check(logits: Tensor, classes: int, num_points: int, steps: int, resizes: tuple[Resize, ...], seed: int) -> None:
-    recorded = Recorded(make_predict(classes, seed))
-    made = renderings(logits, recorded, Subdivision(num_points, steps), resizes=resizes, keep_logits=True)
+def check(
+    logits: Tensor,
+    classes: int,
+    num_points: int,
+    steps: int,
+    resizes: tuple[Resize, ...],
+    seed: int,
+    independent: bool = False,
+) -> None:
+    recorded, subdivision = Recorded(make_predict(classes, seed)), Subdivision(num_points, steps)
+    made = renderings(logits, recorded, subdivision, resizes=resizes, keep_logits=True, independent=independent)
     assert len(recorded.asked) == steps
-    expected, tie = replayed(logits, recorded, num_points, resizes)
-    margins = -uncertainty(expected, dim=1)
-    wanted = labels_of(expected, dim=1)
+    expected, tie = replayed(logits, recorded, num_points, resizes, independent)
+    margins = -uncertainty(expected, dim=1, independent=independent)
+    wanted = labels_of(expected, dim=1, independent=independent)
     for index, one in enumerate(made):
         differ = one.labels.long() != wanted[index]
         assert float(margins[index][differ].max() if differ.any() else 0) <= tie
         assert torch.allclose(one.logits(), expected[index], atol=max(tie, 1e-6), rtol=1e-5)
         assert torch.allclose(one.margins(), margins[index], atol=max(2 * tie, 1e-6), rtol=1e-5)
-    again = render_labels(logits, make_predict(classes, seed), Subdivision(num_points, steps), resizes=resizes)
+    again = render_labels(logits, make_predict(classes, seed), subdivision, resizes=resizes, independent=independent)
     assert again.shape == wanted.shape
-    assert again.dtype == torch.uint8
+    assert again.dtype == (torch.int32 if independent and classes > 8 else torch.uint8)
+    assert torch.equal(resized_labels(expected, wanted.shape[1:], independent=independent), wanted)
     for index, one in enumerate(made):
         differ = again[index] != one.labels
         assert float(margins[index][differ].max() if differ.any() else 0) <= tie
@@ -135,8 +146,9 @@ def last_resizes(draw: st.DrawFn, size: tuple[int, int]) -> tuple[Resize, ...]:
 @settings(max_examples=60)
 @given(data=st.data(), kind=st.sampled_from(KINDS), seed=st.integers(0, 1000))
 @pytest.mark.parametrize("dense_ratio", [1, 4])
-def test_it_is_the_dense_loop(data: st.DataObject, dense_ratio: int, kind: str, seed: int) -> None:
-    classes = data.draw(st.sampled_from((1, 2, 3, 5, 40)))
+@pytest.mark.parametrize("independent", [False, True])
+def test_it_is_the_dense_loop(data: st.DataObject, independent: bool, dense_ratio: int, kind: str, seed: int) -> None:
+    classes = data.draw(st.sampled_from((1, 2, 3, 12, 31) if independent else (1, 2, 3, 5, 40)))
     size = (data.draw(sides), data.draw(sides))
     steps = data.draw(st.integers(0, 3))
     num_points = data.draw(st.integers(1, 4**steps * size[0] * size[1] + 3))
@@ -147,7 +159,7 @@ def test_it_is_the_dense_loop(data: st.DataObject, dense_ratio: int, kind: str, 
         patch.setattr(render_module, "CHUNK", data.draw(st.sampled_from((32, 512, 2**16))))
         patch.setattr(cells, "BLOCK", data.draw(st.sampled_from((1, 20, 2**16))))
         patch.setattr(render_module, "CACHE_BYTES", data.draw(st.sampled_from((0, 2000, 2**27))))
-        check(make_logits(kind, classes, size, seed), classes, num_points, steps, resizes, seed)
+        check(make_logits(kind, classes, size, seed), classes, num_points, steps, resizes, seed, independent)
 
 
 @settings(max_examples=25)

@@ -105,6 +105,7 @@ def evaluate(
     from pointrend.evaluation import check_class_names
     from pointrend.predict import PredictOptions
     from pointrend.processes import started_by_torchrun
+    from pointrend.tasks import samples_of
 
     if submit is not None:
         with one_line_errors(code=WRONG_USAGE):
@@ -131,7 +132,9 @@ def evaluate(
             )
             loaded.scoring_predictor(changes)  # reports invalid options before files are read
             layout = layout or fitting_layout(data, loaded.spec.layout)
-            samples = find_samples(data, task=loaded.spec.task, layout=layout, split=split, labelled=submit is None)
+            samples = find_samples(
+                data, task=samples_of(loaded.spec.task), layout=layout, split=split, labelled=submit is None
+            )
             check_class_names(loaded.spec.class_names, samples.class_names)
             wanted = Wanted(fps=fps, row=row, report=report, submit=submit, limit=limit, boundary_ratio=boundary_share)
             job = Job(loaded, samples, data, plain, changes, wanted, processes)

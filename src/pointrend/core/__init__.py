@@ -1,7 +1,14 @@
 """The paper as pure functions over tensors: this package imports torch and nothing of ours."""
 
-from pointrend.core.labels import labels_of, resized_labels
-from pointrend.core.losses import Average, mask_point_loss, point_accuracy, point_cross_entropy, semantic_cross_entropy
+from pointrend.core.labels import MAX_INDEPENDENT, class_masks, labels_of, resized_labels
+from pointrend.core.losses import (
+    Average,
+    independent_cross_entropy,
+    mask_point_loss,
+    point_accuracy,
+    point_cross_entropy,
+    semantic_cross_entropy,
+)
 from pointrend.core.points import (
     box_to_image,
     image_to_box,
@@ -35,13 +42,20 @@ from pointrend.core.sparse.fused import RenderedPass, Window, fused_labels, fuse
 from pointrend.core.sparse.render import Resize, render_labels, renderings, resized
 from pointrend.core.sparse.rendering import Rendering
 from pointrend.core.subdivision import SubdivisionStep, subdivide, subdivision_steps, write_points
-from pointrend.core.uncertainty import binary_uncertainty, check_finite, multiclass_uncertainty, uncertainty
+from pointrend.core.uncertainty import (
+    binary_uncertainty,
+    check_finite,
+    independent_uncertainty,
+    multiclass_uncertainty,
+    uncertainty,
+)
 
 __all__ = [
     "LABEL_SAMPLING",
     "LABEL_SUBDIVISION",
     "MASK_SAMPLING",
     "MASK_SUBDIVISION",
+    "MAX_INDEPENDENT",
     "QUERY_SAMPLING",
     "Average",
     "LossWeights",
@@ -56,9 +70,12 @@ __all__ = [
     "binary_uncertainty",
     "box_to_image",
     "check_finite",
+    "class_masks",
     "fused_labels",
     "fused_probabilities",
     "image_to_box",
+    "independent_cross_entropy",
+    "independent_uncertainty",
     "labels_of",
     "mask_dice_loss",
     "mask_point_loss",

@@ -71,6 +71,61 @@ def semantic_cross_entropy(
         return total / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
 
 
+def independent_cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    ignore_index: int = 255,
+    class_weights: Tensor | None = None,
+    average: Average = "labelled",
+) -> Tensor:
+    """Return the mean binary cross entropy of independent classes over pixels or points, and over classes.
+
+    Args:
+        logits: (N, C, ...), each the logit of a sigmoid.
+        labels: (N, ...), the only class of each pixel, 0..C-1, or `ignore_index`; or (N, C, ...), 1 for each class of a
+            pixel, 0 for the others, and `ignore_index` for those that do not count.
+        ignore_index: the label that does not count.
+        class_weights: (C,), of each class's own binary cross entropy.
+        average: as in `semantic_cross_entropy`.
+
+    Returns:
+        A scalar, float32 or float64, computed at that precision also under autocast.
+
+    Raises:
+        ValueError: the shapes disagree, or a label or `average` is not one of the above.
+    """
+    classes = logits.shape[1]
+    if average not in ("labelled", "all"):
+        raise ValueError(f"average must be 'labelled' or 'all', got {average!r}")
+    if logits.shape[0] != labels.shape[0] or labels.shape[1:] not in (logits.shape[1:], logits.shape[2:]):
+        raise ValueError(
+            f"logits (N, C, ...) and labels (N, ...) or (N, C, ...) disagree: "
+            f"{tuple(logits.shape)}, {tuple(labels.shape)}"
+        )
+    labels = labels.long()
+    whole = labels.ndim < logits.ndim
+    wrong = labels[((labels < 0) | (labels >= (classes if whole else 2))) & (labels != ignore_index)]
+    if len(wrong):
+        expected = f"0 to {classes - 1}" if whole else "0 or 1"
+        raise ValueError(f"labels must be {expected}, or {ignore_index} (ignored), got also {int(wrong[0])}")
+    if whole:
+        order = torch.arange(classes, device=labels.device).view(-1, *(1 for _ in labels.shape[1:]))
+        target, counted = labels.unsqueeze(1) == order, (labels != ignore_index).unsqueeze(1).expand_as(logits)
+    else:
+        target, counted = labels == 1, labels != ignore_index
+    with torch.autocast(logits.device.type, enabled=False):
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        each = F.binary_cross_entropy_with_logits(logits, target.to(logits), reduction="none")
+        weight = counted.to(each)
+        if class_weights is not None:
+            weight = weight * class_weights.to(each).view(-1, *(1 for _ in logits.shape[2:]))
+        total = (each * weight).sum()
+        if average == "all":
+            return total / max(1, logits.numel())
+        return total / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
+
+
 def point_cross_entropy(
     point_logits: Tensor,
     point_labels: Tensor,
@@ -134,8 +189,15 @@ def at_least_one(num_masks: float | Tensor) -> float | Tensor:
 
 
 @torch.no_grad()
-def point_accuracy(point_logits: Tensor, point_labels: Tensor, *, ignore_index: int = 255) -> Tensor:
-    """Return the ratio of points, ignored ones left out, whose label is predicted: a scalar, NaN for no points."""
-    predicted = labels_of(point_logits, dim=2)
+def point_accuracy(
+    point_logits: Tensor, point_labels: Tensor, *, ignore_index: int = 255, independent: bool = False
+) -> Tensor:
+    """Return the ratio of points, ignored ones left out, whose label is predicted: a scalar, NaN for no points.
+
+    Of `independent` classes, the class of a point must be predicted, and no other one.
+    """
+    predicted = labels_of(point_logits, dim=2, independent=independent)
     counted = point_labels != ignore_index
+    if independent:
+        point_labels = torch.where(counted, 1 << torch.where(counted, point_labels, 0).long(), point_labels)
     return (predicted == point_labels)[counted].float().mean()

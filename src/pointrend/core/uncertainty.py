@@ -59,7 +59,22 @@ def multiclass_uncertainty(logits: Tensor, *, dim: int) -> Tensor:
     return second - best.squeeze(dim)
 
 
-def uncertainty(logits: Tensor, *, dim: int) -> Tensor:
-    """Return `binary_uncertainty` for one logit, `multiclass_uncertainty` for more."""
+def independent_uncertainty(logits: Tensor, *, dim: int) -> Tensor:
+    """Return the negated distance from zero of the logit closest to it, for classes that do not exclude each other.
+
+    Args:
+        logits: (..., C, ...), a sigmoid's each along `dim`.
+        dim: the class dimension, which the result lacks.
+    """
+    return -logits.abs().amin(dim)
+
+
+def uncertainty(logits: Tensor, *, dim: int, independent: bool = False) -> Tensor:
+    """Return `binary_uncertainty` for one logit, `multiclass_uncertainty` for more.
+
+    With `independent` classes, which do not exclude each other, it is `independent_uncertainty`.
+    """
+    if independent:
+        return independent_uncertainty(logits, dim=dim)
     measure = binary_uncertainty if logits.shape[dim] == 1 else multiclass_uncertainty
     return measure(logits, dim=dim)

@@ -16,7 +16,7 @@ from pointrend.metrics import metrics_named
 from pointrend.metrics.base import MetricSettings, SplitMetric
 from pointrend.predict import PredictOptions
 from pointrend.processes import ALONE, Processes
-from pointrend.tasks import TASKS
+from pointrend.tasks import TASKS, samples_of
 from pointrend.zoo import Model
 
 Rows = dict[str, dict[str, float]]
@@ -95,13 +95,18 @@ def evaluate(
         PointRendError: the split has unusable files, its classes differ from the model's, or `submit` has other files.
     """
     if not isinstance(data, SampleSet):
-        data = find_samples(Path(data), task=model.spec.task, layout=layout, split=split, labelled=submit is None)
+        of_task = samples_of(model.spec.task)
+        data = find_samples(Path(data), task=of_task, layout=layout, split=split, labelled=submit is None)
         ensure_sound(data, reading=model.spec.input.reading)
     check_class_names(model.spec.class_names, data.class_names)
     if submit is not None and processes.count > 1:
         raise PointRendError(f"a submission needs all images in one process, and {processes.count} share them")
     predictor = model.scoring_predictor(options)
     task = model.task
+    if task.metrics and data.metrics:
+        if submit is not None:
+            raise PointRendError(f"benchmarks take one class a pixel, {model.spec.name} {predictor.does}")
+        data = replace(data, metrics=task.metrics)
 
     def predict(index: int, sample: Sample) -> tuple[tuple[int, int], dict[str, Any]]:
         pixels = read_photo(sample.image, model.spec.input.reading).pixels

@@ -1,4 +1,4 @@
-"""Networks whose encoder is replaced by a function, for instance one of an external inference engine."""
+"""Networks whose encoder is replaced by a function, as one of an external engine, and the sizes of their images."""
 
 from __future__ import annotations
 
@@ -27,3 +27,8 @@ def with_encoder(network: Network, maps: Maps) -> Network:
     # On the instance a function comes before the class's method of that name.
     other.__dict__["maps"] = maps
     return other
+
+
+def rounded_up(size: tuple[int, int], multiple: int) -> tuple[int, int]:
+    """Return the next (H, W) whose sides are multiples of a number."""
+    return multiple * -(-size[0] // multiple), multiple * -(-size[1] // multiple)

@@ -13,10 +13,10 @@ from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from pointrend.models.encoder import with_encoder
+from pointrend.models.encoder import rounded_up, with_encoder
 
 PROBE = (96, 128)
-"""Size of the probe batch that reveals which batch norm follows which convolution."""
+"""(H, W) of the probe that reveals which batch norm follows which convolution, rounded up to what the network takes."""
 
 
 class HasMaps(Protocol):
@@ -72,14 +72,14 @@ def _folded(network: Any) -> Any:
     parameter = next(network.parameters(), None)
     if parameter is None or parameter.is_meta or not any(isinstance(m, nn.BatchNorm2d) for m in network.modules()):
         return network
+    sides = rounded_up(PROBE, getattr(network, "multiple", 1))
     channels = getattr(network, "input_channels", 3)
-    images = torch.randn(1, channels, *PROBE, generator=torch.Generator().manual_seed(0)).to(
-        parameter.device, parameter.dtype
-    )
+    images = torch.randn(1, channels, *sides, generator=torch.Generator().manual_seed(0))
+    images = images.to(parameter.device, parameter.dtype)
     try:
         with _followers(network) as pairs:
             expected = network.maps(images)
-    except RuntimeError:  # a host that takes no images as small as the probe
+    except Exception:  # hosts refuse images as small as the probe in many ways
         return network
     folded = copy.deepcopy(network)
     for convolution, norm in pairs:

@@ -8,13 +8,21 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pointrend.core import LABEL_SUBDIVISION, Subdivision, SubdivisionStep, sample_points, subdivision_steps
+from pointrend.core import (
+    LABEL_SUBDIVISION,
+    Subdivision,
+    SubdivisionStep,
+    sample_points,
+    subdivision_steps,
+    uncertainty,
+)
 from pointrend.core.points import Padding
 from pointrend.core.subdivision import PointPredictor
 from pointrend.models.point_evaluator import FastPoints
@@ -31,6 +39,8 @@ class SemanticOutput:
     """Feature maps (N, D, ., .) that the point head reads, concatenated; P2 in the published models."""
     size: tuple[int, int] | None = None
     """(H, W) of the input, which grids with aligned corners need."""
+    auxiliary: tuple[Tensor, ...] = ()
+    """In training, logits (N, C, ., .) of heads that are there for training alone."""
 
 
 class SemanticNetwork(nn.Module):
@@ -47,6 +57,10 @@ class SemanticNetwork(nn.Module):
     backbone: nn.Module
     """What `optim.backbone_lr` and freezing are for."""
     point_head: PointHead
+    independent: bool = False
+    """Whether classes do not exclude each other, so that a pixel has several of them or none; see `core.labels_of`."""
+    multiple: int = 1
+    """The sides of images must be multiples of this."""
     padding: Padding
     """How points read the maps, see `sample_points`."""
 
@@ -91,7 +105,12 @@ class SemanticNetwork(nn.Module):
         self, output: SemanticOutput, subdivision: Subdivision = LABEL_SUBDIVISION
     ) -> Iterator[SubdivisionStep]:
         """Yield the steps of adaptive subdivision, from the coarse logits on; see `core.subdivision_steps`."""
-        return subdivision_steps(self.start(output), lambda points: self.point_logits(output, points), subdivision)
+        return subdivision_steps(
+            self.start(output),
+            lambda points: self.point_logits(output, points),
+            subdivision,
+            measure=partial(uncertainty, independent=self.independent),
+        )
 
     def render(self, output: SemanticOutput, subdivision: Subdivision = LABEL_SUBDIVISION) -> Tensor:
         """Return logits (N, C, h * 2^steps, w * 2^steps) after adaptive subdivision."""

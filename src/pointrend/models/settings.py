@@ -86,9 +86,13 @@ class HostLayout(Strict):
     stride: float = Field(4, gt=1, le=1024, description="of the coarse logits")
     fine: Annotated[tuple[Path, ...], Field(max_length=8)] = Field((), description="modules whose maps points read")
     fine_channels: Annotated[tuple[Annotated[int, Field(ge=1, le=2**16)], ...], Field(max_length=8)] = ()
+    auxiliary: Annotated[tuple[Path, ...], Field(max_length=8)] = Field(
+        (), description="modules that give further logits of the classes, which are for training alone"
+    )
     stem: bool = Field(False, description="points read a small trained stem too, at strides 2 and 4")
     frozen: bool = Field(False, description="the network is not trained")
     probabilities: bool = Field(False, description="the network gives probabilities, of which logits are made")
+    multi_label: bool = Field(False, description="classes do not exclude each other: each logit is a sigmoid's")
     pool: int = Field(1, ge=1, le=64, description="the network's own logits are averaged over squares of this side")
     size: tuple[Annotated[int, Field(ge=8, le=4096)], Annotated[int, Field(ge=8, le=4096)]] | None = Field(
         None,

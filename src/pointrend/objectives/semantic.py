@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -14,12 +16,14 @@ from pointrend.core import (
     Average,
     LossWeights,
     Sampling,
+    independent_cross_entropy,
     point_accuracy,
-    point_cross_entropy,
     sample_labels,
     semantic_cross_entropy,
     training_points,
+    uncertainty,
 )
+from pointrend.core.settings import MAX_FACTOR
 from pointrend.data import IGNORE, SampleSet, SemanticBatch
 from pointrend.data.images import image_size
 from pointrend.models import SemanticNetwork
@@ -35,6 +39,12 @@ class SemanticLoss(Strict):
         "labelled",
         description="losses are averaged over labelled pixels and points, or over all, ignored ones included",
     )
+    auxiliary_weight: float = Field(
+        0.4,
+        ge=0,
+        le=MAX_FACTOR,
+        description="of the mean cross entropy of each auxiliary head, on networks that have any",
+    )
     class_balance: float = Field(
         0.0, ge=0, le=1, description="classes weigh (median frequency / frequency) to this power, at most 5"
     )
@@ -46,12 +56,19 @@ class SemanticLosses(NamedTuple):
     total: Tensor
     coarse: Tensor
     points: Tensor
+    auxiliary: Tensor
+    """The sum of all auxiliary heads; 0 without any."""
     accuracy: Tensor
     """The ratio of points that are classified correctly."""
 
 
 class SemanticObjective(nn.Module):
     """Cross entropy on the upsampled coarse logits plus cross entropy on the points.
+
+    Where classes do not exclude each other it is the binary cross entropy of each.
+
+    Auxiliary heads of hosts are trained by cross entropy on their upsampled logits, as mmsegmentation and transformers
+    train them (weight 0.4; torchvision's references have 0.5).
 
     Strategies synchronise processes through `forward`, so the point head is called inside of it.
 
@@ -76,23 +93,34 @@ class SemanticObjective(nn.Module):
         images, labels = batch
         output = self.network(images)
         upsampled = self.network.upsampled(output, (labels.shape[1], labels.shape[2]))
-        average = self.loss.average
-        coarse = semantic_cross_entropy(upsampled, labels, class_weights=self.class_weights, average=average)
+        independent = self.network.independent
+        cross_entropy = partial(
+            independent_cross_entropy if independent else semantic_cross_entropy,
+            class_weights=self.class_weights,
+            average=self.loss.average,
+        )
+        coarse = cross_entropy(upsampled, labels)
         points = training_points(
             self.network.start(output).detach().float(),
             self.loss.sampling,
             generator=torch.Generator(device=images.device).manual_seed(seed),
             padding=self.network.padding,
+            measure=partial(uncertainty, independent=independent),
         )
         point_logits = self.network.point_logits(output, points)
         point_labels = sample_labels(labels, points)
-        at_points = point_cross_entropy(point_logits, point_labels, class_weights=self.class_weights, average=average)
+        at_points = cross_entropy(point_logits.transpose(1, 2), point_labels)
+        auxiliary = coarse.new_zeros(())
+        for logits in output.auxiliary if self.loss.auxiliary_weight else ():
+            upsampled = F.interpolate(logits.float(), size=labels.shape[1:], mode="bilinear", align_corners=False)
+            auxiliary = auxiliary + cross_entropy(upsampled, labels)
         weights = self.loss.weights
         return SemanticLosses(
-            total=weights.coarse * coarse + weights.points * at_points,
+            total=weights.coarse * coarse + weights.points * at_points + self.loss.auxiliary_weight * auxiliary,
             coarse=coarse.detach(),
             points=at_points.detach(),
-            accuracy=point_accuracy(point_logits.detach(), point_labels),
+            auxiliary=auxiliary.detach(),
+            accuracy=point_accuracy(point_logits.detach(), point_labels, independent=independent),
         )
 
 

@@ -66,7 +66,7 @@ class SemanticPredictor(Predictor[SemanticSpec, SemanticTest, SemanticOutput, Se
         else:
             passes, coarse = rendered_passes(self, pixels, self.stages[-1:])
             result = self._fused(passes[self.stages[-1]], pixels, path)
-        found = certainty(coarse, self.background)
+        found = None if self.network.independent else certainty(coarse, self.background)
         result = replace(result, certainty=found)
         usual = self.spec.usual_certainty
         if usual is None or found is None or found >= usual:
@@ -159,6 +159,7 @@ class SemanticPredictor(Predictor[SemanticSpec, SemanticTest, SemanticOutput, Se
                 Subdivision(1, 0),
                 resizes=last_resizes(frame, (logits.shape[2], logits.shape[3])),
                 keep_logits=True,
+                independent=self.network.independent,
             )
         return found
 
@@ -173,6 +174,7 @@ class SemanticPredictor(Predictor[SemanticSpec, SemanticTest, SemanticOutput, Se
                 subdivision,
                 resizes=last_resizes(encoded.frame, grid),
                 keep_logits=keep_logits,
+                independent=self.network.independent,
             )
         return rendering
 
@@ -198,7 +200,7 @@ class SemanticPredictor(Predictor[SemanticSpec, SemanticTest, SemanticOutput, Se
         """Return labels (H, W), int64, of the image from logits (1, C, ., .) of the padded input."""
         frame = encoded.frame
         with memory_reported(frame.size):
-            return resized_labels(cropped(logits, frame), frame.size)[0]
+            return resized_labels(cropped(logits, frame), frame.size, independent=self.network.independent)[0]
 
 
 def certainty(coarse: Tensor, background: int | None) -> float | None:

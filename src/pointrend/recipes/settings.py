@@ -103,6 +103,12 @@ class SemanticRecipe(Recipe):
     test: SemanticTest = SemanticTest()
 
 
+class MultiLabelRecipe(SemanticRecipe):
+    """The settings of a training of classes that do not exclude each other."""
+
+    task: Literal["multi-label"] = "multi-label"  # type: ignore[assignment]  # all else is as in semantic models
+
+
 class InstanceRecipe(Recipe):
     """The settings of a training for instance segmentation."""
 

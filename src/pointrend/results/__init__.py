@@ -4,6 +4,7 @@ from pointrend.results.base import Result
 from pointrend.results.files import CSV_HEADER, SOFTWARE, is_ours
 from pointrend.results.instance import Instance, InstanceResult, InstanceRow
 from pointrend.results.masks import LazyMasks
+from pointrend.results.multi_label import MultiLabelResult
 from pointrend.results.refined import RefinedMask
 from pointrend.results.semantic import Segment, SemanticResult
 
@@ -14,6 +15,7 @@ __all__ = [
     "InstanceResult",
     "InstanceRow",
     "LazyMasks",
+    "MultiLabelResult",
     "RefinedMask",
     "Result",
     "Segment",

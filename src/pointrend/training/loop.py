@@ -30,7 +30,7 @@ from pointrend.training.initial import load_start_weights
 from pointrend.training.log import RunLog
 from pointrend.training.optim import build_optimizer, build_schedule
 from pointrend.training.precision import depthwise_in_float32
-from pointrend.training.prepare import BEST_MODEL, LAST_MODEL, RESUME_FILE, Training
+from pointrend.training.prepare import BEST_MODEL, LAST_MODEL, RESUME_FILE, Training, check_sizes
 from pointrend.training.recipe import RecipeError, different_keys, from_yaml, to_yaml
 from pointrend.zoo import Model, save_model
 
@@ -60,6 +60,7 @@ def train_prepared(training: Training, out: Path, *, resume: bool = False, stop_
 
     Raises:
         RecipeError: the device is not available, or there are no weights to start from.
+        DatasetError: the network takes no images of the size of crops.
         CheckpointError: nothing to resume from, or a checkpoint with other settings; the run is left unchanged.
         FloatingPointError: the loss or the weights are not finite; the last good checkpoint is kept.
     """
@@ -69,6 +70,7 @@ def train_prepared(training: Training, out: Path, *, resume: bool = False, stop_
     fabric.launch()
     torch.manual_seed(settings.seed)
     network: Any = training.new_network()
+    check_sizes(network, recipe)
     if not resume:
         load_start_weights(network, training)
     freeze_backbone(network.backbone, norm=recipe.start.freeze_norm, stages=recipe.start.freeze_stages)

@@ -29,9 +29,10 @@ from pointrend.data.checks import Checked
 from pointrend.data.problems import ANNOTATION
 from pointrend.errors import warn
 from pointrend.evaluation import check_class_names
+from pointrend.models.encoder import rounded_up
 from pointrend.recipes import Recipe
 from pointrend.spec import REFINED_CLASSES, ModelSpec
-from pointrend.tasks import TASKS, Task
+from pointrend.tasks import TASKS, Task, samples_of
 from pointrend.training.checkpoint import CheckpointError
 from pointrend.zoo import Model
 from pointrend.zoo.modelfile import network_of
@@ -130,6 +131,22 @@ def check_logits(model: Model, training: Training) -> None:
         )
 
 
+def check_sizes(network: Any, recipe: Any) -> None:
+    """Raise `DatasetError` if crops, or images that are padded for an evaluation, have sizes that a network refuses."""
+    multiple = getattr(network, "multiple", 1)
+    crop = getattr(recipe.augment, "crop", None)
+    if crop is not None and (fitting := rounded_up(crop, multiple)) != tuple(crop):
+        raise DatasetError(
+            f"augment.crop is {list(crop)}, but the network takes sides that are multiples of {multiple}: "
+            f"set augment.crop={list(fitting)}"
+        )
+    if recipe.test.pad_multiple % multiple:
+        raise DatasetError(
+            f"test.pad_multiple is {recipe.test.pad_multiple}, but the network takes sides that are multiples of "
+            f"{multiple}: set test.pad_multiple={multiple}"
+        )
+
+
 def prepare(recipe: Recipe, root: Path, *, progress: Progress | None = None) -> Training:
     """Find and check the training and the validation split below `root`; what is left out or odd is warned of.
 
@@ -145,7 +162,7 @@ def prepare(recipe: Recipe, root: Path, *, progress: Progress | None = None) -> 
         return DrawnTraining(recipe, none, None, windows=windows(recipe, root))
 
     def split(name: str) -> Census:
-        samples = find_samples(root, task=recipe.task, layout=recipe.data.layout, split=name)
+        samples = find_samples(root, task=samples_of(recipe.task), layout=recipe.data.layout, split=name)
         checked = ensure_sound(
             samples,
             skip_bad=recipe.data.skip_bad,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pointrend.recipes import Recipe
+from pointrend.tasks import TASKS, samples_of
 from pointrend.training.loop import Outcome, train_prepared
 from pointrend.training.memory import keep_freed_memory
 from pointrend.training.prepare import check_logits, check_output, prepare
@@ -40,8 +41,11 @@ def train(
     """
     resolved = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
     if model is not None:
-        if model.spec.task != resolved.task:
+        task = model.spec.task
+        if samples_of(task) != samples_of(resolved.task):
             raise RecipeError(f"the recipe is for {resolved.task} models, {model.spec.name} is of {model.spec.task}")
+        if task != resolved.task:  # of the same data: all settings hold
+            resolved = TASKS[task].recipe.model_validate(resolved.model_dump() | {"task": task})
         kept = {"model": model.spec.architecture, "input": model.spec.input, "test": model.spec.test}
         start = resolved.start.model_copy(update={"weights": "none"})
         resolved = resolved.model_copy(update={**kept, "start": start})

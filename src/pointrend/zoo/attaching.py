@@ -16,12 +16,13 @@ from pointrend.data.settings import InputSpec
 from pointrend.errors import PointRendError, shown
 from pointrend.models import MaskArchitecture, PointArchitecture, SemanticArchitecture
 from pointrend.models.attach import attach as attach_masks
+from pointrend.models.hosts.black_box import BlackBox, as_module, fixed_size
 from pointrend.models.hosts.families import OWN, build_host, family_named, plain_call
 from pointrend.models.hosts.layouts import completed
-from pointrend.models.hosts.network import BlackBox, HostedPointRend
+from pointrend.models.hosts.network import HostedPointRend
 from pointrend.models.hosts.probe import Call
 from pointrend.models.settings import HostLayout
-from pointrend.spec import SemanticSpec, SemanticTest, num_logits
+from pointrend.spec import MultiLabelSpec, SemanticSpec, SemanticTest, num_logits
 from pointrend.zoo.model import Model
 
 Host = nn.Module | Callable[[Tensor], Any] | str
@@ -54,6 +55,7 @@ def attach(
     call: Call | None = None,
     freeze_host: bool = False,
     probabilities: bool = False,
+    multi_label: bool = False,
     stem: bool = False,
     pool: int = 1,
     size: tuple[int, int] | None = None,
@@ -75,6 +77,7 @@ def attach(
     call: Call | None = None,
     freeze_host: bool = False,
     probabilities: bool = False,
+    multi_label: bool = False,
     stem: bool = False,
     pool: int = 1,
     size: tuple[int, int] | None = None,
@@ -96,8 +99,8 @@ def attach(
     `pointrend.models.attach.attach` for `architecture`, `sampling`, `weights`, `subdivision` and `paste`.
 
     Args:
-        host: a network that gives logits (N, C, h, w) of images (N, 3, H, W): a module, any function (a black box,
-            which is not trained), or a name as "smp.FPN", which is built with new weights.
+        host: a network that gives logits (N, C, h, w) of images (N, 3, H, W): a module; any function or session of
+            ONNX Runtime (black boxes, which are not trained); or a name as "smp.FPN", which is built with new weights.
         architecture: of the point head.
         fine: paths of modules whose maps points read, such as ["backbone.layer1"]; None takes the two finest below
             the coarse stride. Where there is none finer than stride 8, points read a small trained stem.
@@ -110,10 +113,12 @@ def attach(
             a host that takes images.
         freeze_host: train the point head (and the stem) alone; the host runs without gradients, its norms frozen.
         probabilities: the host gives probabilities instead of logits.
+        multi_label: classes do not exclude each other: each logit is that of a sigmoid, and a pixel has several classes
+            or none. At most 31.
         stem: let points read the stem even where there are fine maps.
         pool: start from the means of the host's logits over squares of so many pixels a side, for hosts, such as black
             boxes, whose logits have stride 1 but are soft.
-        size: (H, W), if the host takes images of one size alone.
+        size: (H, W), if the host takes images of one size alone; a session of ONNX Runtime says it itself.
         input: how images are normalised; None: ImageNet's mean and standard deviation.
         test: how images are resized and rendered; None: the shortest edge to 512.
         name: of the model.
@@ -136,17 +141,18 @@ def attach(
         update={
             "frozen": freeze_host or isinstance(network, BlackBox),
             "probabilities": probabilities,
+            "multi_label": multi_label,
             "stem": stem,
             "pool": pool,
         }
     )
-    inner = coarse or layout.coarse or None
+    inner, size = coarse or layout.coarse or None, size or fixed_size(host)
     found, channels = completed(layout, network, run, num_classes, fine=fine, coarse=inner, size=size)
-    names = _names(classes, channels)
+    names = _names(classes, channels, multi_label=multi_label)
     colors = generate_colors(len(names))
     made = HostedPointRend(network, found, channels, point, run)
     device = next(network.parameters(), torch.zeros(())).device
-    spec = SemanticSpec(
+    spec = (MultiLabelSpec if multi_label else SemanticSpec)(
         name=name or (host if isinstance(host, str) else type(host).__name__),
         num_logits=channels,
         architecture=SemanticArchitecture(backbone=layout.name or type(network).__name__, host=found, point=point),
@@ -179,12 +185,14 @@ def _built(
         return layout, network, call or row.call
     if arguments:
         raise PointRendError(f"arguments are for hosts given by name, got {shown(dict(arguments))}")
-    network = host if isinstance(host, nn.Module) else BlackBox(host)
+    network = as_module(host)
     return HostLayout(family=OWN), network, call or plain_call
 
 
-def _names(classes: Sequence[str] | None, channels: int) -> list[str]:
+def _names(classes: Sequence[str] | None, channels: int, *, multi_label: bool) -> list[str]:
     """Return the names of the classes of `channels` logits: one logit is the second of two classes."""
+    if classes is None and multi_label:
+        return [f"class {index}" for index in range(channels)]
     if classes is None:
         return ["background", "foreground"] if channels == 1 else [f"class {index}" for index in range(channels)]
     if num_logits(len(classes)) != channels and len(classes) != channels:

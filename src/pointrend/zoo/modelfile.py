@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from pointrend.errors import PointRendError, printable, shown
 from pointrend.files import write_atomically
+from pointrend.models.hosts.black_box import as_module
 from pointrend.models.hosts.families import OWN, plain_call
-from pointrend.models.hosts.network import BlackBox, HostedPointRend
+from pointrend.models.hosts.network import HostedPointRend
 from pointrend.spec import FORMAT_VERSION, ModelSpec
 from pointrend.strict import first_problem
 from pointrend.tasks import TASKS
@@ -48,8 +49,7 @@ def network_on(host: nn.Module | Callable[[Tensor], Any], spec: ModelSpec) -> nn
     layout = getattr(spec.architecture, "host", None)
     if layout is None or layout.family != OWN:
         raise PointRendError(f"{spec.name} builds its network itself: load it without host=")
-    network = host if isinstance(host, nn.Module) else BlackBox(host)
-    return HostedPointRend(network, layout, spec.num_logits, spec.architecture.point, plain_call)
+    return HostedPointRend(as_module(host), layout, spec.num_logits, spec.architecture.point, plain_call)
 
 
 def parse_spec(fields: Mapping[str, object]) -> ModelSpec:

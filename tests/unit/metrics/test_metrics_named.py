@@ -17,10 +17,13 @@ from pointrend.metrics.coco import CocoMetric, limits
 from pointrend.metrics.f1 import F1Metric
 from pointrend.metrics.instances import ImageInstances
 from pointrend.metrics.lvis import LvisMetric
+from pointrend.metrics.multi_label import MultiLabelMetric
 from pointrend.metrics.semantic import SemanticMetric
 
 SETTINGS = MetricSettings(("person", "car"), frequencies=("c", "f"))
 SIZE = (120, 140)
+LABEL_MAPS = ("semantic", "multi-label")
+"""Metrics that take label maps."""
 
 
 class Images(SplitMetric):
@@ -45,8 +48,9 @@ def image(name: str, number: int) -> tuple[Any, Any]:
     """A prediction and the ground truth of it; images of different numbers differ."""
     mask = square(10, 10, 40 + 5 * number, 40)
     moved = square(10, 10, 40, 40)
-    if name == "semantic":
-        return torch.from_numpy(moved.astype(np.int64)), torch.from_numpy(mask.astype(np.int64))
+    if name in LABEL_MAPS:
+        found, true = (torch.from_numpy(labels.astype(np.int64)) for labels in (moved, mask))
+        return 1 << found if name == "multi-label" else found, true
     ids = np.where(mask, 26001, 7).astype(np.int32)
     fields: dict[str, Any] = {"image_id": number, "size": SIZE, "boxes": np.array([[10.0, 10, 50, 50]])}
     fields["classes"] = np.array([1])
@@ -60,6 +64,7 @@ def test_the_metrics_of_the_folder_are_found() -> None:
         "coco": CocoMetric,
         "f1": F1Metric,
         "lvis": LvisMetric,
+        "multi-label": MultiLabelMetric,
         "semantic": SemanticMetric,
     } == METRICS
 
@@ -91,7 +96,7 @@ def test_settings_are_checked() -> None:
 @pytest.mark.parametrize("name", sorted(METRICS))
 def test_boundary_ratio_is_the_metrics_own_unless_it_is_set(name: str) -> None:
     (own,) = metrics_named([name], SETTINGS)
-    assert own.boundary_ratio == (0.005 if name == "semantic" else 0.02)
+    assert own.boundary_ratio == (0.005 if name in LABEL_MAPS else 0.02)
     (other,) = metrics_named([name], MetricSettings(SETTINGS.class_names, boundary_ratio=0.1))
     assert other.boundary_ratio == 0.1
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pointrend.core.sparse.grids import CACHE_BYTES, CHUNK, Grid, Rows, best_two
+from pointrend.core.sparse.grids import CACHE_BYTES, CHUNK, Grid, Rows
 from pointrend.core.sparse.rendering import Rendering
 
 MEANS_BYTES = 2**25
@@ -54,9 +54,10 @@ def mean_of_windows(parts: Sequence[Rendering], windows: Sequence[Window], size:
         like=data,
         limit=CACHE_BYTES // (4 * data.shape[1]),
     )
-    mean = Rendering(Grid(size, rows, labels, bound=None, sources=tuple(part.grid for part in parts)))
+    grids = tuple(part.grid for part in parts)
+    mean = Rendering(Grid(size, rows, labels, bound=None, sources=grids, independent=grids[0].independent))
     for pixels in _chunks(differ.flatten().nonzero()[:, 0], CHUNK):
-        labels.view(-1)[pixels] = best_two(mean.logits_at(pixels))[0].to(labels.dtype)
+        labels.view(-1)[pixels] = mean.grid.best_two(mean.logits_at(pixels))[0].to(labels.dtype)
     return mean
 
 

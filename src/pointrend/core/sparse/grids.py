@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pointrend.core.labels import labels_of
 from pointrend.core.sparse.rows import weighted_rows
+from pointrend.core.uncertainty import independent_uncertainty
 
 CHUNK = 2**16
 """Pixels whose logits are computed together."""
@@ -166,6 +168,12 @@ class Grid:
     """(H, W) float32, a lower bound of every margin; exact where logits were computed. None if it will not be used."""
     sources: tuple[Grid, ...] = ()
     """The grids that `rows` are computed from."""
+    independent: bool = False
+    """Whether a pixel may be of several classes or none; its label has a bit for each."""
+
+    def best_two(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Return labels (M,) and margins (M,) of logits (M, C) of this grid."""
+        return bits_and_margins(logits) if self.independent else best_two(logits)
 
     def trim(self) -> None:
         """Drop what is cached here and in all sources."""
@@ -200,6 +208,16 @@ def corner_slots(before: Grid, rows: Axis, columns: Axis, top: Tensor, left: Ten
     corners = torch.stack((top * width + left, top * width + right, bottom * width + left, bottom * width + right), 1)
     assert before.rows is not None
     return before.rows.slots(corners.flatten()).view_as(corners)
+
+
+def label_type(classes: int, *, independent: bool) -> torch.dtype:
+    """Return the smallest type that holds all labels."""
+    return torch.uint8 if (2**classes if independent else classes) <= 256 else torch.int32
+
+
+def bits_and_margins(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return labels of independent classes (M,) int64, and margins (M,), the smallest |logit|, of logits (M, C)."""
+    return labels_of(logits, dim=1, independent=True), -independent_uncertainty(logits, dim=1)
 
 
 def best_two(logits: Tensor) -> tuple[Tensor, Tensor]:

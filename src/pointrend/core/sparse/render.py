@@ -2,7 +2,9 @@
 
 A bilinear resize makes each new pixel a convex combination of four. Where these have the same best class, so has the
 new pixel, and its margin (best minus second logit) is at least the smallest of theirs, because every difference of two
-logits is linear. So logits are needed in cells whose corners disagree, and where the smallest margins may be.
+logits is linear. The same holds of independent classes, each of which is compared with 0: where all four are of the
+same classes, so is the new pixel, and its margin, the smallest |logit|, is at least the smallest of theirs. So logits
+are needed in cells whose corners disagree, and where the smallest margins may be.
 
 Shapes: N images, C classes, H W the output, h w the coarse grid, P points of a step, M pixels of a grid.
 
@@ -29,8 +31,10 @@ from pointrend.core.sparse.grids import (
     Rows,
     best_two,
     bilinear_axis,
+    bits_and_margins,
     corner_slots,
     interpolated,
+    label_type,
 )
 from pointrend.core.sparse.rendering import Rendering
 from pointrend.core.subdivision import PointPredictor
@@ -60,6 +64,7 @@ def render_labels(
     subdivision: Subdivision,
     *,
     resizes: tuple[Resize, ...] = (),
+    independent: bool = False,
 ) -> Tensor:
     """Return labels after adaptive subdivision (paper, section 3.1), computed only near boundaries.
 
@@ -70,6 +75,7 @@ def render_labels(
         predict: gives logits at points (N, P, 2).
         subdivision: the points of a step and the number of steps.
         resizes: bilinear resizes after the last step, in this order.
+        independent: classes do not exclude each other: see `labels_of`.
 
     Returns:
         (N, H, W): uint8 for up to 256 labels, int32 for more.
@@ -77,7 +83,7 @@ def render_labels(
     Raises:
         ValueError: logits are not finite.
     """
-    made = renderings(logits, predict, subdivision, resizes=resizes)
+    made = renderings(logits, predict, subdivision, resizes=resizes, independent=independent)
     return torch.stack([one.labels for one in made])
 
 
@@ -89,10 +95,11 @@ def renderings(
     *,
     resizes: tuple[Resize, ...] = (),
     keep_logits: bool = False,
+    independent: bool = False,
 ) -> list[Rendering]:
     """Render as `render_labels` does, and return each image's rendering; `keep_logits` keeps what logits need."""
     logits = logits.detach() if logits.is_floating_point() and logits.element_size() >= 4 else logits.float()
-    images = [_Image(one) for one in logits]
+    images = [_Image(one, independent=independent) for one in logits]
     for step in range(subdivision.steps):
         more = step + 1 < subdivision.steps
         chosen = [
@@ -116,19 +123,21 @@ def resized(rendering: Rendering, resize: Resize) -> Rendering:
 class _Image:
     """One image on its way from grid to grid."""
 
-    def __init__(self, logits: Tensor) -> None:
+    def __init__(self, logits: Tensor, *, independent: bool) -> None:
         """logits (C, h, w)."""
+        measured = bits_and_margins if independent else best_two
         classes, height, width = logits.shape
         pixels = logits.flatten(1).t()
-        parts = [best_two(part) for part in pixels.split(CHUNK)]  # type: ignore[no-untyped-call]
+        parts = [measured(part) for part in pixels.split(CHUNK)]  # type: ignore[no-untyped-call]
         data = pixels.contiguous()  # rows; as it is where the logits are channels-last
         labels, margins = (torch.cat(part).view(height, width) for part in zip(*parts, strict=True))
         self.largest = check_number(float(torch.stack(data.aminmax()).abs().amax()), "coarse logits")
         self.grid = Grid(
             size=(height, width),
             rows=AllRows(data),
-            labels=labels.to(torch.uint8 if classes <= 256 else torch.int32),
+            labels=labels.to(label_type(classes, independent=independent)),
             bound=margins,
+            independent=independent,
         )
 
     def double(self, num_points: int, *, bounded: bool, remembered: bool) -> Tensor:
@@ -158,7 +167,7 @@ class _Image:
     def write(self, pixels: Tensor, rows: Tensor) -> None:
         """Put predictions (P, C) at pixels (P,)."""
         grid = self.grid
-        labels, margins = best_two(rows)
+        labels, margins = grid.best_two(rows)
         self.largest = max(self.largest, check_number(float(rows.abs().amax()), "logits at points"))
         grid.labels.view(-1)[pixels] = labels.to(grid.labels.dtype)
         if grid.bound is not None:
@@ -203,6 +212,7 @@ class _Step:
             labels=repeated(labels) if crop is None else spread(labels, rows, columns),
             bound=spread(bound, rows, columns) if bounded and bound is not None else None,
             sources=(before,) if remembered else (),
+            independent=before.independent,
         )
         self._bound = bound if bound is None else bound.masked_fill_(self._mixed, torch.inf)
 
@@ -238,7 +248,7 @@ class _Step:
             corners = corner_slots(self._before, self._rows, self._columns, y, x)
             pixels, cell = self._pixels(y, x)
             logits = interpolated(self._before, self._rows, self._columns, pixels, corners[cell])
-            labels, margins = best_two(logits)
+            labels, margins = grid.best_two(logits)
             grid.labels.view(-1)[pixels] = labels.to(grid.labels.dtype)
             if grid.bound is not None:
                 grid.bound.view(-1)[pixels] = margins
@@ -311,5 +321,11 @@ def _whole(before: Grid, rows: Axis, columns: Axis) -> Grid:
     """Return the next grid, computed at every pixel."""
     size = (len(rows.lower), len(columns.lower))
     data = interpolated(before, rows, columns, torch.arange(size[0] * size[1], device=before.labels.device))
-    labels, margins = best_two(data)
-    return Grid(size, AllRows(data), labels.to(before.labels.dtype).view(size), margins.view(size))
+    labels, margins = before.best_two(data)
+    return Grid(
+        size,
+        AllRows(data),
+        labels.to(before.labels.dtype).view(size),
+        margins.view(size),
+        independent=before.independent,
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pointrend.core.sparse.grids import CHUNK, Grid, best_two
+from pointrend.core.sparse.grids import CHUNK, Grid
 
 
 class Rendering:
@@ -39,9 +39,9 @@ class Rendering:
         return torch.cat(parts).t().reshape(-1, *size)
 
     def margins(self, window: tuple[int, int, int, int] | None = None) -> Tensor:
-        """Return the margins of the labels (h, w): best logit minus second, or a single logit's absolute value."""
+        """Return the margins of the labels (h, w): best logit minus second, or the smallest |logit|."""
         pixels, size = self._pixels(window)
-        parts = [best_two(self.logits_at(part))[1] for part in pixels.split(CHUNK)]  # type: ignore[no-untyped-call]
+        parts = [self.grid.best_two(self.logits_at(part))[1] for part in pixels.split(CHUNK)]  # type: ignore[no-untyped-call]
         return torch.cat(parts).view(size)
 
     def probabilities(self, k: int, window: tuple[int, int, int, int] | None = None) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ A model file names a row, a network of it and its arguments; nothing from a file
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -52,7 +53,7 @@ def _smp(module: Any, attribute: str, num_classes: int, arguments: Mapping[str, 
 
 
 def _transformers(module: Any, attribute: str, num_classes: int, arguments: Mapping[str, Any]) -> nn.Module:
-    config = getattr(module, f"{attribute.removesuffix('ForSemanticSegmentation')}Config")
+    config = getattr(module, re.sub(r"For[A-Z]\w+$", "Config", attribute))
     given = {name: _as_json(value) for name, value in arguments.items()}
     if isinstance(backbone := given.pop("backbone_config", None), dict):  # of a type by name, as in their files
         given["backbone_config"] = module.AutoConfig.for_model(**backbone)
@@ -96,7 +97,7 @@ def _as_json(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-_SMP = ("Unet", "UnetPlusPlus", "FPN", "DeepLabV3", "DeepLabV3Plus", "PSPNet", "UPerNet", "Segformer")
+_SMP = ("Unet", "UnetPlusPlus", "FPN", "DeepLabV3", "DeepLabV3Plus", "PSPNet", "UPerNet", "Segformer", "DPT")
 _TORCHVISION = (
     "deeplabv3_resnet50",
     "deeplabv3_resnet101",
@@ -130,6 +131,7 @@ FAMILIES: dict[str, Family] = {
             "DPT": "DPTForSemanticSegmentation",
             "Beit": "BeitForSemanticSegmentation",
             "MobileNetV2": "MobileNetV2ForSemanticSegmentation",
+            "Mask2Former": "Mask2FormerForUniversalSegmentation",
         },
         build=_transformers,
         multiple=32,

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from pointrend.errors import PointRendError
+from pointrend.models.encoder import rounded_up
 from pointrend.models.hosts.families import OWN, build_host, family_named
 from pointrend.models.hosts.network import pooled
-from pointrend.models.hosts.probe import SIZE, Call, evaluating, probe, probed_map
+from pointrend.models.hosts.probe import SIZE, Call, auxiliary_heads, evaluating, first_line, probe, probed_map
 from pointrend.models.settings import HostLayout, SemanticArchitecture
 
-MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
+MULTIPLES = (1, 2, 4, 8, 14, 16, 28, 32, 56, 64)
+"""What input sizes of hosts are multiples of: strides, and the patches of vision transformers, 14 pixels in DINOv2."""
 
 
 def completed(
@@ -39,10 +42,12 @@ def completed(
     Raises:
         PointRendError: see `probe`.
     """
-    if layout.coarse_channels or (coarse is not None and _needs_layer(host, call, coarse, num_classes, size)):
+    multiple = layout.multiple if size is not None else math.lcm(layout.multiple, smallest_multiple(host, call))
+    noise = size or rounded_up(SIZE, multiple)
+    if layout.coarse_channels or (coarse is not None and _needs_layer(host, call, coarse, num_classes, noise)):
         assert coarse is not None or layout.coarse
         path = coarse or layout.coarse
-        found = probed_map(host, call, path, fine, size or SIZE)
+        found = probed_map(host, call, path, fine, noise)
         changes: dict[str, object] = {"coarse": path, "coarse_channels": found.coarse_channels, "stride": found.stride}
         if num_classes is None:
             raise PointRendError(f"{path} gives a map that is no logits: give num_classes for the new layer on it")
@@ -58,43 +63,44 @@ def completed(
             num_classes=num_classes,
             coarse=coarse,
             fine=fine,
-            size=size or SIZE,
+            size=noise,
         )
         changes = {"coarse": proved.coarse, "geometry": proved.geometry, "stride": proved.stride}
         classes, paths, channels = proved.num_classes, proved.fine, proved.fine_channels
     changes["size"] = size
-    multiple = layout.multiple if size is not None else max(layout.multiple, smallest_multiple(host, call))
     changes |= {"fine": paths, "fine_channels": channels, "multiple": multiple, "stem": layout.stem or not paths}
-    return layout.model_copy(update=changes), classes
+    found_layout = layout.model_copy(update=changes)
+    heads = auxiliary_heads(host, call, found_layout, classes, noise)
+    return found_layout.model_copy(update={"auxiliary": tuple(heads)}), classes
 
 
-def _needs_layer(
-    host: nn.Module, call: Call, coarse: str, num_classes: int | None, size: tuple[int, int] | None
-) -> bool:
+def _needs_layer(host: nn.Module, call: Call, coarse: str, num_classes: int | None, size: tuple[int, int]) -> bool:
     """Return whether the map at a path has other channels than classes, so that a new layer must make logits of it."""
     if num_classes is None:
         return False
-    return probed_map(host, call, coarse, (), size or SIZE).coarse_channels != num_classes
+    return probed_map(host, call, coarse, (), size).coarse_channels != num_classes
 
 
 def smallest_multiple(host: nn.Module, call: Call) -> int:
-    """Return the smallest power of two that input sizes must be multiples of.
+    """Return the smallest of `MULTIPLES` that input sizes must be multiples of.
 
     Raises:
         PointRendError: the host takes no other sizes than a few.
     """
+    reason = ""
     for multiple in MULTIPLES:
-        size = (multiple * (-(-97 // multiple)), multiple * (-(-131 // multiple)))
+        size = rounded_up((97, 131), multiple)
         parameter = next(host.parameters(), torch.zeros(()))
         try:
             with torch.no_grad(), evaluating(host):
                 call(host, parameter.new_zeros(1, 3, *size))
-        except Exception:  # hosts refuse sizes in many ways
+        except Exception as error:  # hosts refuse sizes in many ways
+            reason = first_line(error)
             continue
         return multiple
     raise PointRendError(
-        f"the host takes no images of sizes that are multiples of {MULTIPLES[-1]}; "
-        "give size=(H, W) if it takes one size alone"
+        f"the host runs on no image of a size that is a multiple of up to {MULTIPLES[-1]} ({reason}); "
+        "give call= if it is called in another way, or size= if it takes one size alone"
     )
 
 

@@ -5,7 +5,7 @@ Shapes: N images, C classes, P points, H W the input's size, h w the coarse grid
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Self
 
 import torch
@@ -23,19 +23,6 @@ from pointrend.models.hosts.stem import STEM_CHANNELS, Stem
 from pointrend.models.point_head import PointHead
 from pointrend.models.semantic_network import SemanticNetwork, SemanticOutput
 from pointrend.models.settings import HostLayout, PointArchitecture, SemanticArchitecture
-
-
-class BlackBox(nn.Module):
-    """Any function that gives logits of images, as a network without parameters."""
-
-    def __init__(self, function: Callable[[Tensor], Any]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, images: Tensor) -> Any:
-        """Call the function, without gradients."""
-        with torch.no_grad():
-            return self.function(images)
 
 
 class HostedPointRend(SemanticNetwork):
@@ -57,6 +44,7 @@ class HostedPointRend(SemanticNetwork):
         super().__init__()
         self.backbone = host
         self.layout = layout
+        self.multiple, self.independent = layout.multiple, layout.multi_label
         self.stem = Stem() if layout.stem else None
         self.coarse_head = nn.Conv2d(layout.coarse_channels, num_classes, 1) if layout.coarse_channels else None
         channels = sum(layout.fine_channels) + (sum(STEM_CHANNELS) if layout.stem else 0)
@@ -74,6 +62,15 @@ class HostedPointRend(SemanticNetwork):
             self.backbone.eval().requires_grad_(False)
         return self
 
+    def forward(self, images: Tensor) -> SemanticOutput:
+        """Return what points are read from; in training also the logits of the host's auxiliary heads."""
+        paths = self.layout.auxiliary if self.training and not self.layout.frozen else ()
+        if not paths:  # in evaluation there may be an engine in the place of the host
+            return super().forward(images)
+        with captured(self.backbone, paths) as found:
+            output = super().forward(images)
+        return replace(output, auxiliary=tuple(found[path] for path in paths))
+
     def maps(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the coarse logits on the host's own grid, then the fine maps: the host's, and those of the stem."""
         layout = self.layout
@@ -89,7 +86,7 @@ class HostedPointRend(SemanticNetwork):
         elif coarse.shape[1] != self.num_classes:
             raise PointRendError(f"the host gave logits of {coarse.shape[1]} classes, expected {self.num_classes}")
         if layout.probabilities:
-            coarse = _logits_of_probabilities(coarse)
+            coarse = _logits_of_probabilities(coarse, independent=self.independent)
         fine = [found[path] for path in layout.fine]
         return (coarse, *fine, *(self.stem(images) if self.stem is not None else ()))
 
@@ -150,10 +147,10 @@ def _size(output: SemanticOutput) -> tuple[int, int]:
     return output.size
 
 
-def _logits_of_probabilities(probabilities: Tensor) -> Tensor:
-    """Return logits whose softmax, or sigmoid for one class, are the probabilities (N, C, h, w)."""
+def _logits_of_probabilities(probabilities: Tensor, *, independent: bool) -> Tensor:
+    """Return logits whose softmax, or sigmoid for one or independent classes, are the probabilities (N, C, h, w)."""
     floor = torch.finfo(torch.float32).tiny
     logits = probabilities.float().clamp(min=floor).log()
-    if probabilities.shape[1] > 1:
+    if probabilities.shape[1] > 1 and not independent:
         return logits
     return logits - (1 - probabilities.float()).clamp(min=floor).log()

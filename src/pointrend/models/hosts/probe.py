@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,14 +14,17 @@ from torch import Tensor, nn
 from pointrend.errors import PointRendError
 from pointrend.models.hosts.capture import Found, checked_paths, described, recorded
 from pointrend.models.hosts.geometry import Geometry, upsampled
-from pointrend.models.hosts.outputs import logits_of
+from pointrend.models.hosts.outputs import AUXILIARY, logits_of, members
+from pointrend.models.settings import HostLayout
 
 SIZE = (128, 192)
-"""(H, W) of the probe image, unless the host takes one size alone."""
+"""(H, W) of the probe image, rounded up to what the host takes."""
 STRIDES = (2, 4, 8)
 """The strides of maps that are fine enough to be worth reading."""
 TOLERANCE = 1e-4
 """Of the largest logit: within it, the host's output is reproduced."""
+
+_AUXILIARY_PATH = re.compile(r"(^|\.)aux")
 
 Call = Callable[[nn.Module, Tensor], Any]
 """Runs a host on images (N, 3, H, W)."""
@@ -113,6 +117,29 @@ def probed_map(
     return InnerLayout(found.map.shape[1], size[0] / found.map.shape[2], ordered, channels)
 
 
+def auxiliary_heads(
+    host: nn.Module, call: Call, layout: HostLayout, num_classes: int, size: tuple[int, int]
+) -> list[str]:
+    """Return the paths of modules that give further logits of the classes, which are for training alone.
+
+    They are called as such (`aux_classifier` of torchvision, `auxiliary_head` of transformers), or what they give is
+    the coarse form of a member of the output that is.
+
+    Args:
+        host: runs on noise of `size` (H, W).
+        call: runs it.
+        layout: of its coarse logits.
+        num_classes: C.
+    """
+    output, maps = _run(host, call, size)
+    named = [one.path for one in maps if one.map.shape[1] == num_classes and _AUXILIARY_PATH.search(one.path)]
+    heads = [path for path in named if not any(path.startswith(f"{other}.") for other in named)]
+    for name, value in members(output):
+        if name in AUXILIARY and isinstance(value, Tensor) and value.ndim == 4 and value.shape[1] == num_classes:
+            heads.append(_coarse(value, maps, num_classes, None).path)
+    return [path for path in dict.fromkeys(heads) if path not in ("", layout.coarse)]
+
+
 def _run(host: nn.Module, call: Call, size: tuple[int, int]) -> tuple[Any, list[Found]]:
     """Return what the host gives for noise, and the maps of all its modules."""
     with torch.no_grad(), evaluating(host), recorded(host) as maps:
@@ -120,7 +147,7 @@ def _run(host: nn.Module, call: Call, size: tuple[int, int]) -> tuple[Any, list[
             return call(host, _noise(host, size)), maps
         except Exception as error:  # hosts fail in many ways
             raise PointRendError(
-                f"the host does not run on an image of {size[0]} x {size[1]} pixels ({_line(error)}); "
+                f"the host does not run on an image of {size[0]} x {size[1]} pixels ({first_line(error)}); "
                 "give call= if it is called in another way, or size= if it takes one size alone"
             ) from error
 
@@ -212,5 +239,6 @@ def evaluating(host: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, or its kind if it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -10,6 +10,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from pointrend.models.encoder import rounded_up
+
 Precision = Literal["float32", "bfloat16", "int8"]
 """An engine's numbers: bfloat16 and int8 are faster where the processor has them, and labels change near boundaries.
 int8 needs a calibration on images."""
@@ -36,9 +38,8 @@ def channels_last(images: Tensor) -> Any:
 
 def example(network: nn.Module) -> Tensor:
     """Return the input to trace with: of the sizes of `EXAMPLE`, or for a host of the next ones that it takes."""
-    multiple = getattr(getattr(network, "layout", None), "multiple", 1)
     channels = getattr(network, "input_channels", 3)
-    return torch.zeros(1, *(multiple * -(-side // multiple) for side in EXAMPLE), channels)
+    return torch.zeros(1, *rounded_up(EXAMPLE, getattr(network, "multiple", 1)), channels)
 
 
 @contextmanager

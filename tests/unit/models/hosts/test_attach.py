@@ -95,6 +95,22 @@ def test_dicts_tuples_and_dataclasses(form: Callable[[Tensor], Any]) -> None:
     assert torch.equal(logits_of(form(torch.ones(1, 4, 2, 2)), 4), torch.ones(1, 4, 2, 2))
 
 
+def test_an_auxiliary_output_is_traced_to_its_module() -> None:
+    class Deep(Own):
+        def __init__(self) -> None:
+            super().__init__()
+            self.second = nn.Conv2d(12, 4, 1)
+
+        def forward(self, images: Tensor) -> Any:
+            middle = self.middle(self.stem(images).relu()).relu()
+            maps = {"out": self.head(self.deep(middle).relu()), "aux": self.second(middle)}
+            return {name: F.interpolate(found, images.shape[2:], mode="bilinear") for name, found in maps.items()}
+
+    layout = layout_of(pointrend.attach(Deep()))
+    assert (layout.coarse, layout.auxiliary) == ("head", ("second",))
+    assert layout_of(pointrend.attach(Own())).auxiliary == ()
+
+
 def test_probabilities_become_logits_again() -> None:
     class Likely(Own):
         def forward(self, images: Tensor) -> Tensor:

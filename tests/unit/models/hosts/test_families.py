@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from torchvision.models import segmentation as torch_segmentation
 
 import pointrend
 from pointrend.core import Sampling, Subdivision
@@ -16,6 +18,7 @@ from pointrend.data import SemanticBatch
 from pointrend.models import PointArchitecture
 from pointrend.models.hosts.families import FAMILIES
 from pointrend.objectives import SemanticLoss, SemanticObjective
+from pointrend.objectives.semantic import SemanticLosses
 from pointrend.predict import PredictOptions
 from pointrend.spec import SemanticTest
 from pointrend.zoo import Model
@@ -23,6 +26,18 @@ from pointrend.zoo.engines import with_engine
 
 SMALL = {"encoder_name": "resnet18"}
 VIT = {"model": "vit_tiny_patch16_224", "dynamic_img_size": True, "depth": 3}
+TINY_VIT = {"depth": 3, "embed_dim": 32, "num_heads": 2}
+DINOV2 = {"model": "vit_small_patch14_dinov2", "dynamic_img_size": True, "img_size": 56, **TINY_VIT}
+DINOV3 = {"model": "vit_small_patch16_dinov3", **TINY_VIT}
+SMP_DPT = {
+    "encoder_name": "tu-vit_tiny_patch16_224",
+    "dynamic_img_size": True,
+    "embed_dim": 32,
+    "num_heads": 2,
+    "encoder_output_indices": (0, 1, 2, 3),
+    "decoder_intermediate_channels": (16, 16, 32, 32),
+    "decoder_fusion_channels": 16,
+}
 STAGES = ("stage1", "stage2", "stage3", "stage4")
 CONVNEXT = {"model_type": "convnext", "hidden_sizes": (8, 16, 24, 32), "depths": (1, 1, 1, 1), "out_features": STAGES}
 SWIN = {
@@ -32,6 +47,18 @@ SWIN = {
     "num_heads": (1, 1, 2, 2),
     "window_size": 4,
     "out_features": STAGES,
+}
+MASK2FORMER = {
+    "backbone_config": SWIN,
+    "feature_size": 32,
+    "mask_feature_size": 32,
+    "hidden_dim": 32,
+    "encoder_feedforward_dim": 64,
+    "dim_feedforward": 64,
+    "encoder_layers": 1,
+    "decoder_layers": 2,
+    "num_attention_heads": 4,
+    "num_queries": 10,
 }
 UPERNET = {"hidden_size": 16, "use_auxiliary_head": False}
 PLAIN_VIT = {
@@ -66,9 +93,13 @@ HOSTS: list[tuple[str, Mapping[str, Any], dict[str, Any]]] = [
         {"stride": 4, "geometry": "centers", "fine": 0},
     ),
     ("transformers.UperNet", {**UPERNET, "backbone_config": SWIN}, {"stride": 4, "geometry": "centers", "fine": 0}),
+    ("smp.DPT", SMP_DPT, {"stride": 2, "geometry": "corners", "fine": 0}),
+    ("transformers.Mask2Former", MASK2FORMER, {"stride": 4, "geometry": "centers", "fine": 0}),
     ("timm.linear", VIT, {"stride": 16, "geometry": "centers", "fine": 0}),
+    ("timm.linear", DINOV2, {"stride": 14, "geometry": "centers", "fine": 0}),
+    ("timm.linear", DINOV3, {"stride": 16, "geometry": "centers", "fine": 0}),
 ]
-NAMES = [name for name, *_ in HOSTS]
+NAMES = [f"{name}-{arguments['model']}" if "model" in arguments else name for name, arguments, _ in HOSTS]
 
 
 def made(name: str, arguments: Mapping[str, Any]) -> Model:
@@ -105,8 +136,8 @@ def test_a_family_is_a_full_citizen(
 
     # Training lowers the loss.
     network = model.network.train()
-    labels = torch.ones(2, 64, 64, dtype=torch.long)
-    batch = SemanticBatch(torch.randn(2, 3, 64, 64), labels)
+    side = -(-64 // layout.multiple) * layout.multiple
+    batch = SemanticBatch(torch.randn(2, 3, side, side), torch.ones(2, side, side, dtype=torch.long))
     objective = SemanticObjective(network, SemanticLoss(sampling=Sampling(64)))
     optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=1e-3)
     losses = []
@@ -177,3 +208,79 @@ def test_families_of_one_size(name: str, arguments: Mapping[str, Any], geometry:
     assert labels.shape == (71, 97)
     pointrend.save_model(model, tmp_path / "model.safetensors")
     assert np.array_equal(pointrend.load_model(tmp_path / "model.safetensors").predict(image, size=64).labels, labels)
+
+
+AUXILIARY = [
+    ("torchvision.fcn_resnet50", {"aux_loss": True}, "aux_classifier"),
+    (
+        "transformers.UperNet",
+        {**UPERNET, "use_auxiliary_head": True, "auxiliary_in_channels": 24, "backbone_config": CONVNEXT},
+        "auxiliary_head",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments", "head"), AUXILIARY, ids=[name for name, *_ in AUXILIARY])
+def test_auxiliary_heads_are_trained_by_their_weight(name: str, arguments: Mapping[str, Any], head: str) -> None:
+    network = made(name, arguments).network
+    assert network.layout.auxiliary == (head,)
+    images, labels = torch.randn(2, 3, 64, 64), torch.randint(0, 3, (2, 64, 64))
+    labels[:, :8] = 255
+    assert network(images).auxiliary == ()  # in evaluation mode
+    network.train()
+
+    def losses(weight: float) -> SemanticLosses:
+        torch.manual_seed(0)  # of dropout
+        network.zero_grad()
+        found: SemanticLosses = SemanticObjective(
+            network, SemanticLoss(sampling=Sampling(64), auxiliary_weight=weight)
+        )(SemanticBatch(images, labels), 0)
+        found.total.backward()
+        return found
+
+    part = network.backbone.get_submodule(head)
+    without = losses(0.0)
+    assert float(without.total.detach()) == pytest.approx(float(without.coarse + without.points), abs=1e-6)
+    assert all(parameter.grad is None for parameter in part.parameters())
+    seen: list[torch.Tensor] = []
+    handle = part.register_forward_hook(lambda module, inputs, output: seen.append(output.detach()))
+    found = losses(0.4)
+    handle.remove()
+    upsampled = F.interpolate(seen[0], size=(64, 64), mode="bilinear", align_corners=False)
+    expected = float(F.cross_entropy(upsampled, labels, ignore_index=255))
+    assert float(found.auxiliary) == pytest.approx(expected, rel=1e-4)
+    assert float(found.total.detach()) == pytest.approx(float(found.coarse + found.points) + 0.4 * expected, rel=1e-4)
+    assert any(float(parameter.grad.abs().sum()) > 0 for parameter in part.parameters() if parameter.grad is not None)
+
+
+def test_auxiliary_heads_of_frozen_hosts_are_left_alone() -> None:
+    host = torch_segmentation.fcn_resnet50(weights=None, weights_backbone=None, num_classes=3, aux_loss=True)
+    network = pointrend.attach(host, freeze_host=True).network.train()
+    assert network.layout.auxiliary == ("aux_classifier",)
+    assert network(torch.randn(1, 3, 64, 64)).auxiliary == ()
+
+
+def test_patches_of_14_pixels_pad_to_multiples_of_them() -> None:
+    model = made("timm.linear", DINOV2)
+    layout = model.spec.architecture.host
+    assert layout.multiple == 14
+    # 64 x 88 pixels are padded to 70 x 98, on which the host has 5 x 7 patches.
+    found = model.predictor(PredictOptions(size=64)).encode(np.zeros((64, 88, 3), np.uint8))
+    assert (found.frame.padded, found.output.coarse.shape[2:]) == ((70, 98), (5, 7))
+
+
+def test_semantic_output_of_mask2former_is_that_of_transformers() -> None:
+    transformers = pytest.importorskip("transformers")
+    model = made("transformers.Mask2Former", MASK2FORMER)
+    host, images = model.network.backbone, torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        logits = model.network(images).coarse
+        output = host(images)
+    expected = transformers.Mask2FormerImageProcessor().post_process_semantic_segmentation(output, [(16, 24)])[0]
+    # It resizes masks to 384 x 384 pixels first, and from there to the size asked for.
+    assert (logits.argmax(1)[0] == expected).float().mean() > 0.95
+    scores = torch.einsum(
+        "bqc,bqhw->bchw", output.class_queries_logits.softmax(-1)[..., :-1], output.masks_queries_logits.sigmoid()
+    )
+    assert torch.allclose(logits.exp(), scores, rtol=1e-4)
+    assert torch.allclose(logits.softmax(1), scores / scores.sum(1, keepdim=True), atol=1e-5)
