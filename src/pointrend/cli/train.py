@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pointrend.cli.errors import WRONG_USAGE, one_line_errors
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from pointrend.training.prepare import Training
 
 
 def require_training_extra() -> None:
@@ -50,7 +55,6 @@ def train(
     require_training_extra()
     from rich.console import Console
 
-    from pointrend.cli.tables import contents_table
     from pointrend.progress import counting
     from pointrend.training.loop import train_prepared
     from pointrend.training.memory import keep_freed_memory
@@ -66,16 +70,27 @@ def train(
             check_output(out, resume=resume)
     with counting("checking {}", console=console) as progress:
         training = prepare(settings, data, progress=progress)
-    assert training.val_samples is not None
-    names = (settings.data.train, settings.data.val)
-    console.print(contents_table(dict(zip(names, training.contents, strict=True))), highlight=False)
-    console.print(
-        f"{len(training.train_samples.samples)} images to train on, "
-        f"{len(training.val_samples.samples)} to evaluate, {len(training.spec.classes)} classes; "
-        f"{settings.train.iterations} iterations of {settings.train.batch_size} images",
-        highlight=False,
-    )
+    console.print(_contents(training), highlight=False)
     if settings.train.accelerator == "cpu":
         keep_freed_memory()
     outcome = train_prepared(training, out, resume=resume)
     console.print(f"done: {outcome.model} after {outcome.iteration} iterations", highlight=False, soft_wrap=True)
+
+
+def _contents(training: Training) -> Group:
+    """Return what is trained on, for the terminal."""
+    from rich.console import Group
+
+    from pointrend.cli.tables import contents_table
+
+    recipe = training.recipe
+    length = f"{recipe.train.iterations} iterations of {recipe.train.batch_size} images"
+    if training.val_samples is None:
+        kinds = ", ".join(f"{source.kind} {source.share:g}" for source in recipe.data.sources)
+        return Group(f"windows are drawn from {kinds}, and not evaluated; {length}")
+    names = (recipe.data.train, recipe.data.val)
+    return Group(
+        contents_table(dict(zip(names, training.contents, strict=True))),
+        f"{training.count} images to train on, {len(training.val_samples.samples)} to evaluate, "
+        f"{len(training.spec.classes)} classes; {length}",
+    )

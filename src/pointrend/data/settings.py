@@ -121,7 +121,7 @@ class MaskSource(Strict):
 class MaskDataSettings(Strict):
     """What refinement is learned from."""
 
-    sources: tuple[MaskSource, ...] = Field(min_length=1, max_length=64)
+    sources: tuple[MaskSource, ...] = Field((), max_length=64, description="at least one")
     photos: dict[str, int] = Field(
         default_factory=dict,
         max_length=64,

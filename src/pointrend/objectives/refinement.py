@@ -67,6 +67,7 @@ class RefinerObjective(nn.Module):
             total=weights.coarse * coarse + weights.points * at_points,
             coarse=coarse.detach(),
             points=at_points.detach(),
+            auxiliary=torch.zeros_like(coarse),
             accuracy=point_accuracy(point_logits.detach(), point_labels),
         )
 

@@ -124,7 +124,7 @@ class RefinerRecipe(Recipe):
     """The settings of a training for the refinement of masks."""
 
     task: Literal["refinement"] = "refinement"
-    data: MaskDataSettings  # type: ignore[assignment]  # of another kind: windows are drawn, there is no split
+    data: MaskDataSettings = MaskDataSettings()  # type: ignore[assignment]  # of another kind: windows are drawn, there is no split
     model: RefinerArchitecture = RefinerArchitecture()
     augment: MaskAugment = MaskAugment()
     loss: RefinerLoss = RefinerLoss()

@@ -134,6 +134,8 @@ def check_logits(model: Model, training: Training) -> None:
 def check_sizes(network: Any, recipe: Any) -> None:
     """Raise `DatasetError` if crops, or images that are padded for an evaluation, have sizes that a network refuses."""
     multiple = getattr(network, "multiple", 1)
+    if multiple == 1:
+        return
     crop = getattr(recipe.augment, "crop", None)
     if crop is not None and (fitting := rounded_up(crop, multiple)) != tuple(crop):
         raise DatasetError(

@@ -22,8 +22,10 @@ def mask_windows(data: MaskDataSettings, augment: MaskAugment, input: InputSpec,
         root: the folder that the sources' paths are below.
 
     Raises:
-        DatasetError: a folder is missing or has no files of its kind, or there are no backgrounds.
+        DatasetError: there is no source, a folder is missing or has no files of its kind, or there are no backgrounds.
     """
+    if not data.sources:
+        raise DatasetError("data.sources: a refiner learns from at least one source, and the recipe names none")
     repeated = [path for folder, times in data.photos.items() for path in _files(root / folder) * times]
     for source in data.sources:
         if source.images and source.backgrounds and source.kind not in ("cutouts", "shapes"):
