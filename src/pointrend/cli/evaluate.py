@@ -92,9 +92,24 @@ def evaluate(
             help="Also write DIR/report.html: tables, curves, and zooms on the images that rendering changes most.",
         ),
     ] = None,
+    corrupt: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND,...",
+            help="Refiners: score on wrong masks made of the true ones: true, x8, x16, x32, x32-soft, dilated, eroded, "
+            "polygon, or all.",
+        ),
+    ] = None,
+    masks: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Refiners: score on the masks in a folder, named as the images.")
+    ] = None,
+    kind: options.Kind = None,
+    fit: options.Fit = None,
     as_json: options.Json = False,
 ) -> None:
     """Score a model on a split, in percent, before rendering (row coarse) and after.
+
+    A refiner is scored on the masks of --corrupt or --masks, against the images' masks/ or labels/, before and after.
 
     Started by torchrun, several processes share the images, and the scores are those of one process.
     """
@@ -107,6 +122,34 @@ def evaluate(
     from pointrend.processes import started_by_torchrun
     from pointrend.tasks import samples_of
 
+    if corrupt is not None or masks is not None:
+        from pointrend.cli.refined import evaluate_refiner
+
+        given: dict[str, object] = {
+            "--split": split,
+            "--layout": layout,
+            "--size": size,
+            "--points": points,
+            "--steps": steps,
+        }
+        given |= {"--scales": scales != "1", "--flip": flip, "--mode": mode != "whole", "--submit": submit}
+        given |= {"--fps": fps, "--row": row, "--report": report, "--boundary-share": boundary_share}
+        with one_line_errors(code=WRONG_USAGE):
+            if wrong := [flag for flag, value in given.items() if value]:
+                raise ValueError(f"{', '.join(wrong)}: not for refiners, which --corrupt and --masks are for")
+        evaluate_refiner(
+            model,
+            data,
+            corrupt=corrupt,
+            masks=masks,
+            kind=kind,
+            fit=fit,
+            limit=limit,
+            device=device,
+            engine=engine,
+            as_json=as_json,
+        )
+        return
     if submit is not None:
         with one_line_errors(code=WRONG_USAGE):
             check_submission(model, submit)
@@ -130,6 +173,8 @@ def evaluate(
                 augmentation=options.augmentation_of(scales, flip=flip),
                 slide=options.slide_of(mode, crop, stride),
             )
+            if loaded.task.needs is not None:
+                raise ValueError(f"{loaded.spec.name} needs masks to be scored on: give --corrupt KIND or --masks DIR")
             loaded.scoring_predictor(changes)  # reports invalid options before files are read
             layout = layout or fitting_layout(data, loaded.spec.layout)
             samples = find_samples(

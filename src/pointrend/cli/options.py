@@ -41,6 +41,21 @@ MaxDetections = Annotated[
         metavar="N", help="Instance models: the maximum number of objects in a photo.  [default: the model's]"
     ),
 ]
+Kind = Annotated[
+    str | None,
+    typer.Option(
+        metavar="binary|probabilities|logits|labels|ids",
+        help="What the values of masks to refine mean.  [default: guessed where only one meaning is possible]",
+    ),
+]
+Fit = Annotated[
+    str | None,
+    typer.Option(
+        metavar="stretch|pad",
+        help="What a mask of another shape covers: the image stretched to it, or padded at the right and bottom to a "
+        "square.",
+    ),
+]
 Device = Annotated[str, typer.Option(help="Device to compute on: cpu, cuda, cuda:1, mps.")]
 Engine = Annotated[
     str,

@@ -29,21 +29,8 @@ def refine(
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results; created if missing.")] = Path("out"),
     model: options.Model = "refiner-lite0",
-    kind: Annotated[
-        str | None,
-        typer.Option(
-            metavar="binary|probabilities|logits|labels|ids",
-            help="What the masks' values mean.  [default: guessed where only one meaning is possible]",
-        ),
-    ] = None,
-    fit: Annotated[
-        str | None,
-        typer.Option(
-            metavar="stretch|pad",
-            help="What a mask of another shape covers: the image stretched to it, or padded at the right and bottom to "
-            "a square.",
-        ),
-    ] = None,
+    kind: options.Kind = None,
+    fit: options.Fit = None,
     save: Annotated[
         str,
         typer.Option(

@@ -204,7 +204,7 @@ def fitted(plane: Tensor, size: tuple[int, int], fit: Fit | None, *, logits: boo
 
 def _certain_fit(own: tuple[int, int], size: tuple[int, int]) -> Fit:
     # A side that was rounded differs by up to a pixel.
-    if abs(own[0] * size[1] - own[1] * size[0]) <= max(size):
+    if abs(own[0] * size[1] - own[1] * size[0]) < max(size):
         return "stretch"
     squares = "a square mask may cover the photograph stretched or padded: say fit='stretch' or 'pad'"
     other = "it is of another photograph, or was cropped; say fit='stretch' if it covers all of it"

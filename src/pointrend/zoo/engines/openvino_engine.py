@@ -93,7 +93,7 @@ def _converted(model: Model) -> Path:
     def write(to: Path) -> None:
         with tracing(model.network) as encoder:
             converted = openvino.convert_model(encoder, example_input=example(model.network))
-        converted.reshape(openvino.PartialShape([-1, -1, -1, 3]))
+        converted.reshape(openvino.PartialShape([-1, -1, -1, getattr(model.network, "input_channels", 3)]))
         openvino.save_model(converted, str(to / FILE), compress_to_fp16=False)
 
     if not (folder / FILE).is_file():
