@@ -40,6 +40,8 @@ class MaskRefiner(SemanticNetwork):
         self.pyramid = FeaturePyramidNetwork(list(self.backbone.channels), width, norm_layer=_norm)
         last = nn.Conv2d(width, 1, 1)
         nn.init.zeros_(last.weight)  # starts from the given mask
+        assert last.bias is not None
+        nn.init.zeros_(last.bias)
         self.coarse_head = nn.Sequential(
             nn.Conv2d(width, width, 3, padding=1), _norm(width), nn.ReLU(inplace=True), last
         )

@@ -57,13 +57,12 @@ def refine_plane(
         advance: of progress.
     """
     inside = given > 0.5
-    allowed = near_outline(inside, test.extent)
-    if not bool(allowed.any()):
-        return Refined(given.clone(), torch.ones_like(inside), 0)
-    top, bottom, left, right = _box(allowed, test.margin)
-    part = slice(top, bottom), slice(left, right)
     soft, kept, count = given.clone(), torch.ones_like(inside), 0
-    current, original, may = given[part], given[part], allowed[part]
+    if not bool(inside.any()) or bool(inside.all()):
+        return Refined(soft, kept, count)
+    top, bottom, left, right = _box(inside, test.extent + test.margin)
+    part = slice(top, bottom), slice(left, right)
+    current, original, may = given[part], given[part], near_outline(inside[part], test.extent)
     pixels = image[:, part[0], part[1]]
     keep = torch.zeros_like(may)
     smaller = test.first / max(_extent(inside[part]))
@@ -94,7 +93,7 @@ def _reduced(
     """Refine a mask on a photograph reduced by a factor, and return it at the photograph's size."""
     size = (pixels.shape[1], pixels.shape[2])
     small = [max(8, round(side * factor)) for side in size]
-    less = F.interpolate(pixels[None].float(), size=small, mode="bilinear", antialias=True)[0].round().to(torch.uint8)
+    less = F.interpolate(pixels[None], size=small, mode="bilinear", antialias=True)[0]
     mask = F.interpolate(current[None, None], size=small, mode="bilinear", antialias=True)[0, 0]
     result, windows = one_pass(network, less, mask, mask, test, normalize, advance)
     return F.interpolate(result[None, None], size=size, mode="bilinear")[0, 0], windows
@@ -124,7 +123,7 @@ def one_pass(
     uncertain = near_outline(current > 0.5, test.reach) | ((current > 0.02) & (current < 0.98))
     corners = grid.corners(uncertain)
     down, right = grid.padded[0] - size[0], grid.padded[1] - size[1]
-    image = _mirrored(pixels[None].float(), down, right)[0].to(torch.uint8)
+    image = _mirrored(pixels[None], down, right)[0]
     masks = _mirrored(torch.stack((current, given))[None], down, right)[0]
     total = torch.zeros(grid.padded)
     weights = torch.zeros(grid.padded)
@@ -158,10 +157,11 @@ def window_logits(network: SemanticNetwork, inputs: Tensor, test: RefinerTest) -
 
 def _mirrored(maps: Tensor, down: int, right: int) -> Tensor:
     """Pad maps (N, C, H, W) at the right and bottom by mirroring, as often as it takes."""
+    kind = maps.dtype
     while down or right:
         step = min(down, maps.shape[2] - 1 or 1), min(right, maps.shape[3] - 1 or 1)
         mode = "reflect" if step[0] < maps.shape[2] and step[1] < maps.shape[3] else "replicate"
-        maps = F.pad(maps, (0, step[1], 0, step[0]), mode=mode)
+        maps = F.pad(maps.float(), (0, step[1], 0, step[0]), mode=mode).to(kind)
         down, right = down - step[0], right - step[1]
     return maps
 

@@ -42,7 +42,7 @@ class RefinerPredictor(Predictor[RefinerSpec, Any, Any, Result]):
 
     def refine(self, pixels: np.ndarray, given: Tensor, advance: Advance | None = None) -> Refined:
         """Refine a mask (H, W) float32 of probabilities in the plane of an image (H, W, 3) uint8 RGB."""
-        image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
+        image = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy()).permute(2, 0, 1)
         with memory_reported((pixels.shape[0], pixels.shape[1])):
             return refine_plane(self.network, image, given, self.test, self.normalised, advance)
 
