@@ -199,7 +199,7 @@ def fitted(plane: Tensor, size: tuple[int, int], fit: Fit | None, *, logits: boo
             plane[None, None], size=target, mode="bilinear", align_corners=False, antialias=own[0] > target[0]
         )[0, 0]
     plane = plane[: size[0], : size[1]]
-    return plane.sigmoid() if logits else plane.clamp(0, 1)
+    return plane.sigmoid() if logits else plane  # interpolation stays between what it reads
 
 
 def _certain_fit(own: tuple[int, int], size: tuple[int, int]) -> Fit:
