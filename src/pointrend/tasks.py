@@ -54,8 +54,8 @@ class Task:
     """Converts an image's annotations, its number and its size to what metrics take."""
     main_score: str
     """The score that selects the best model of a training; higher is better."""
-    reference: type[Reference]
-    """Reads and compares numbers of other implementations."""
+    reference: type[Reference] | None
+    """Reads and compares numbers of other implementations; None: there are none."""
     maps: LabelMaps | None = None
     """Label maps of results and of annotations, for reports; None: there are no reports."""
     needs: str | None = None
@@ -141,7 +141,7 @@ TASKS: dict[str, Task] = {
         prediction=predicted_labels,
         truth=true_labels,
         main_score="boundary_iou",
-        reference=SemanticReference,
+        reference=None,
         needs="a mask to refine: pointrend.refine(image, mask), or pointrend refine PHOTO MASK --out OUT",
         windows=_mask_windows,
     ),
