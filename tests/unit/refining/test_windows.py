@@ -71,6 +71,12 @@ def test_the_inner_parts_of_windows_cover_what_is_wanted(height: int, width: int
     assert bool((ramped[:height, :width][wanted] > 0).all())
 
 
+def test_windows_have_their_margin_on_all_sides() -> None:
+    wanted = torch.zeros(512, 512, dtype=torch.bool)
+    wanted[100, 200] = True  # in the inner part of rows 96 to 127 and columns 192 to 223
+    assert Grid((512, 512), 64, 16).corners(wanted) == [(80, 176)]
+
+
 def test_the_ramp_is_1_inside_and_falls_over_the_margin() -> None:
     ramp = Grid((64, 64), 64, 16).ramp()
     assert float(ramp[32, 32]) == float(ramp[16, 47]) == 1
