@@ -20,11 +20,14 @@ from pointrend.models.hosts.black_box import BlackBox, as_module, fixed_size
 from pointrend.models.hosts.families import OWN, build_host, family_named, plain_call
 from pointrend.models.hosts.layouts import completed
 from pointrend.models.hosts.network import HostedPointRend
-from pointrend.models.hosts.probe import Call
+from pointrend.models.hosts.probe import SIZE, Call
+from pointrend.models.hosts.with_maps import MOST, WithMaps
 from pointrend.models.settings import HostLayout
 from pointrend.spec import MultiLabelSpec, SemanticSpec, SemanticTest, num_logits
 from pointrend.zoo.model import Model
 
+Maps = Callable[[Tensor], Sequence[Tensor]]
+"""Gives fine maps (N, D, h, w) of images (N, 3, H, W)."""
 Host = nn.Module | Callable[[Tensor], Any] | str
 PUBLISHED_POINT = PointArchitecture()
 PUBLISHED_MASK = MaskArchitecture()
@@ -47,7 +50,7 @@ def attach(
     host: Host,
     architecture: PointArchitecture = PUBLISHED_POINT,
     *,
-    fine: Sequence[str] | None = None,
+    fine: Sequence[str] | Maps | None = None,
     coarse: str | None = None,
     num_classes: int | None = None,
     classes: Sequence[str] | None = None,
@@ -69,7 +72,7 @@ def attach(
     host: Any,
     architecture: Any = None,
     *,
-    fine: Sequence[str] | None = None,
+    fine: Sequence[str] | Maps | None = None,
     coarse: str | None = None,
     num_classes: int | None = None,
     classes: Sequence[str] | None = None,
@@ -102,8 +105,9 @@ def attach(
         host: a network that gives logits (N, C, h, w) of images (N, 3, H, W): a module; any function or session of
             ONNX Runtime (black boxes, which are not trained); or a name as "smp.FPN", which is built with new weights.
         architecture: of the point head.
-        fine: paths of modules whose maps points read, such as ["backbone.layer1"]; None takes the two finest below
-            the coarse stride. Where there is none finer than stride 8, points read a small trained stem.
+        fine: paths of modules whose maps points read, such as ["backbone.layer1"], or a function that gives maps of
+            images (a file of such a model is loaded with `host=WithMaps(host, function)`). None takes the two finest
+            below the coarse stride. Where there is none finer than stride 8, points read a small trained stem.
         coarse: the path of the module that gives the coarse logits; None finds it. If its map has other channels than
             there are classes, a new layer makes logits of it.
         num_classes: C; None: the channels of the host's output.
@@ -136,6 +140,8 @@ def attach(
             f"the architecture of a point head must be a PointArchitecture, got {type(point).__name__}; "
             "MaskArchitecture is for torchvision's MaskRCNN"
         )
+    if callable(fine):
+        host, fine = _with_maps(host, fine, call, size)
     layout, network, run = _built(host, num_classes, arguments or {}, call)
     layout = layout.model_copy(
         update={
@@ -161,6 +167,20 @@ def attach(
         test=(test or SemanticTest()).model_copy(update={"pad_multiple": found.multiple} if test is None else {}),
     )
     return Model(made.to(device), spec)
+
+
+def _with_maps(host: Any, fine: Maps, call: Call | None, size: tuple[int, int] | None) -> tuple[WithMaps, list[str]]:
+    """Return a host with a function's fine maps, and their paths."""
+    if not isinstance(host, nn.Module) or call is not None:
+        raise PointRendError("a function for fine is for hosts that are modules and take images: give no name or call=")
+    parameter = next(host.parameters(), torch.zeros(()))
+    with torch.no_grad():
+        maps = list(fine(parameter.new_zeros(1, 3, *(size or SIZE))))
+    if not 1 <= len(maps) <= MOST or any(not isinstance(m, Tensor) or m.ndim != 4 for m in maps):
+        raise PointRendError(
+            f"fine must give 1 to {MOST} maps (N, D, h, w), got {shown([type(m).__name__ for m in maps])}"
+        )
+    return WithMaps(host, fine), [f"maps.{index}" for index in range(len(maps))]
 
 
 def _built(
