@@ -23,7 +23,9 @@ class RefinerLoss(Strict):
 
     num_points: int = Field(3072, ge=1, description="of each window, random ones near the outlines")
     reach: int = Field(16, ge=1, le=256, description="pixels around the outlines of truth and given mask")
-    again_every: int = Field(3, ge=0, description="every so manieth batch the network is fed its own result; 0: never")
+    again_every: int = Field(
+        3, ge=0, description="of so many batches one is given the network's own result, as a second pass is; 0: none"
+    )
     weights: LossWeights = LossWeights()
 
 

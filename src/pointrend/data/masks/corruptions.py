@@ -89,7 +89,7 @@ def boxed(mask: np.ndarray) -> np.ndarray:
 
 
 def shifted(mask: np.ndarray, rows: float, columns: float) -> np.ndarray:
-    """Move a mask; what comes in repeats the border."""
+    """Move a mask by rows and columns; the pixels that this leaves open repeat the nearest border pixel."""
     return np.asarray(ndimage.shift(mask, (rows, columns), order=1, mode="nearest"), np.float32).clip(0, 1)
 
 

@@ -46,7 +46,7 @@ def images_of(source: MaskSource, root: Path) -> list[Path]:
 
 
 def _pairs(source: MaskSource, root: Path) -> list[tuple[Path, Path]]:
-    """Return images and masks of the same stem."""
+    """Return the images of a source, each with the mask whose file has the same name without its ending."""
     masks = {path.stem: path for path in _files(root / source.masks)}
     images = _files(root / source.images)
     pairs = [(image, masks[image.stem]) for image in images if image.stem in masks]
