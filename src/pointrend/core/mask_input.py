@@ -46,10 +46,23 @@ def outline_band(mask: Tensor, reach: int) -> Tensor:
     Returns:
         bool (N, 1, H, W); the image's border is no outline.
     """
-    inside = mask.float()
-    window = 2 * reach + 1
-    highest = F.max_pool2d(inside, (window, 1), 1, (reach, 0))
-    highest = F.max_pool2d(highest, (1, window), 1, (0, reach))
-    lowest = -F.max_pool2d(-inside, (window, 1), 1, (reach, 0))
-    lowest = -F.max_pool2d(-lowest, (1, window), 1, (0, reach))
-    return highest != lowest
+    side = 2 * reach + 1
+    count, pixels = box_sum(mask, side), box_sum(torch.ones_like(mask[:1, :1]), side)
+    return (count > 0) & (count < pixels)
+
+
+def box_sum(values: Tensor, side: int) -> Tensor:
+    """Count the pixels of `values` in the square of `side`, odd, about each pixel.
+
+    Args:
+        values: (..., H, W) bool; beyond the border all are false.
+        side: pixels.
+
+    Returns:
+        int32 (..., H, W).
+    """
+    reach = side // 2
+    total = F.pad(values.int(), (reach + 1, reach, reach + 1, reach))
+    total = total.cumsum(-2, dtype=torch.int32).cumsum(-1, dtype=torch.int32)
+    rows = total[..., side:, :] - total[..., :-side, :]
+    return rows[..., side:] - rows[..., :-side]

@@ -11,12 +11,13 @@ from hypothesis import given as drawn
 from hypothesis import settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn import functional
 
-from pointrend.core.mask_input import mask_channels, outline_band
+from pointrend.core.mask_input import box_sum, mask_channels, outline_band
 from pointrend.models import PointArchitecture, PointHead
 from pointrend.models.semantic_network import SemanticNetwork
 from pointrend.predict.refining.passes import one_pass, refine_plane
-from pointrend.predict.refining.windows import Grid, box_sum, moved_little
+from pointrend.predict.refining.windows import Grid, moved_little
 from pointrend.spec import RefinerTest
 
 SMALL = RefinerTest(window=64, margin=16, reach=8, extent=12, first=4096, keep=0, passes=1, neighbourhood=33)
@@ -93,7 +94,7 @@ def test_box_sums_are_those_of_a_loop(height: int, width: int, side: int, seed: 
         [int(values[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1].sum()) for x in range(width)]
         for y in range(height)
     ]
-    assert box_sum(values, side).int().tolist() == expected
+    assert box_sum(values, side).tolist() == expected
 
 
 def test_little_displacements_are_found_by_neighbourhood() -> None:
@@ -105,6 +106,17 @@ def test_little_displacements_are_found_by_neighbourhood() -> None:
     little = moved_little(given, changed, limit=0.5, neighbourhood=33)
     assert bool(little[30, :80].all())
     assert not bool(little[30, 160:].any())
+
+
+@drawn(st.integers(1, 3), st.integers(1, 40), st.integers(1, 40), st.integers(1, 9), st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_the_band_is_that_of_extremes(images: int, height: int, width: int, reach: int, seed: int) -> None:
+    mask = torch.rand(images, 1, height, width, generator=torch.Generator().manual_seed(seed)) < 0.03
+    around = functional.pad(mask.float(), (reach,) * 4, value=-1)
+    highest = functional.max_pool2d(around, 2 * reach + 1, 1)
+    around = functional.pad(-mask.float(), (reach,) * 4, value=-2)
+    lowest = -functional.max_pool2d(around, 2 * reach + 1, 1)
+    assert torch.equal(outline_band(mask, reach), highest != lowest)
 
 
 def test_the_band_has_pixels_of_both_sides_within_reach() -> None:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pointrend.core.mask_input import outline_band
+from pointrend.core.mask_input import box_sum, outline_band
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,3 @@ def moved_little(given: Tensor, changed: Tensor, *, limit: float, neighbourhood:
     """
     outline = outline_band(given[None, None], 1)[0, 0] & given
     return box_sum(changed, neighbourhood) < limit * box_sum(outline, neighbourhood).clamp(min=1)
-
-
-def box_sum(values: Tensor, side: int) -> Tensor:
-    """Return how many pixels of `values` (H, W), bool, are in the square of `side`, odd, about each pixel: float32."""
-    reach = side // 2
-    total = F.pad(values.int(), (reach + 1, reach, reach + 1, reach)).cumsum(0).cumsum(1)
-    return (total[side:, side:] - total[:-side, side:] - total[side:, :-side] + total[:-side, :-side]).float()
