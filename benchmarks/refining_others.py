@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy import ndimage
 
 from pointrend.data.images import read_photo
 from pointrend.data.masks.corruptions import CORRUPTIONS, distance
