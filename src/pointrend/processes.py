@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from pointrend.errors import PointRendError
 
@@ -43,6 +44,20 @@ class Processes:
 
 
 ALONE = Processes()
+
+
+@torch.no_grad()
+def mean_over_processes(value: Tensor) -> Tensor:
+    """Return the mean of a tensor over the processes of a training, which must all call this; alone, the tensor.
+
+    Gradients of several processes are averaged, each of its own part of a batch. A loss that every process divides by
+    the mean of their counts, instead of its own count, has the gradients of the whole batch.
+    """
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return value
+    total = value.detach().clone()
+    dist.all_reduce(total)
+    return total / dist.get_world_size()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ Shapes: N images, C classes, P points.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -15,6 +16,14 @@ from pointrend.core.labels import labels_of
 
 Average = Literal["labelled", "all"]
 """What a loss is averaged over: labelled pixels or points, or all, where ignored ones count with a loss of 0."""
+Count = Callable[[Tensor], Tensor]
+"""Replaces the number (or weight) of what is labelled, which losses are divided by. In a training of several processes
+it is the mean of theirs: the averages of their gradients are then those of the whole batch."""
+
+
+def own_count(count: Tensor) -> Tensor:
+    """Return the count: that of a process on its own."""
+    return count
 
 
 def semantic_cross_entropy(
@@ -24,6 +33,7 @@ def semantic_cross_entropy(
     ignore_index: int = 255,
     class_weights: Tensor | None = None,
     average: Average = "labelled",
+    count: Count = own_count,
 ) -> Tensor:
     """Return the mean cross entropy over pixels or points; 0 where all are ignored.
 
@@ -35,6 +45,7 @@ def semantic_cross_entropy(
             label's weight.
         average: "labelled" divides by the number (or weight) of what is not ignored, "all" by the number of all pixels
             or points, as mmsegmentation does unless it is told `avg_non_ignore`.
+        count: of several processes, see `Count`.
 
     Returns:
         A scalar, float32 or float64, computed at that precision also under autocast.
@@ -68,7 +79,7 @@ def semantic_cross_entropy(
         if average == "all":
             return total / max(1, labels.numel())
         # Nothing but ignored labels: 0 with a graph, not 0 / 0.
-        return total / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
+        return total / count(weight.sum()).clamp(min=torch.finfo(weight.dtype).tiny)
 
 
 def independent_cross_entropy(
@@ -78,6 +89,7 @@ def independent_cross_entropy(
     ignore_index: int = 255,
     class_weights: Tensor | None = None,
     average: Average = "labelled",
+    count: Count = own_count,
 ) -> Tensor:
     """Return the mean binary cross entropy of independent classes over pixels or points, and over classes.
 
@@ -87,7 +99,7 @@ def independent_cross_entropy(
             pixel, 0 for the others, and `ignore_index` for those that do not count.
         ignore_index: the label that does not count.
         class_weights: (C,), of each class's own binary cross entropy.
-        average: as in `semantic_cross_entropy`.
+        average, count: as in `semantic_cross_entropy`.
 
     Returns:
         A scalar, float32 or float64, computed at that precision also under autocast.
@@ -123,7 +135,7 @@ def independent_cross_entropy(
         total = (each * weight).sum()
         if average == "all":
             return total / max(1, logits.numel())
-        return total / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
+        return total / count(weight.sum()).clamp(min=torch.finfo(weight.dtype).tiny)
 
 
 def point_cross_entropy(
@@ -133,6 +145,7 @@ def point_cross_entropy(
     ignore_index: int = 255,
     class_weights: Tensor | None = None,
     average: Average = "labelled",
+    count: Count = own_count,
 ) -> Tensor:
     """Return `semantic_cross_entropy` of point logits (N, P, C) against labels (N, P) (paper, section 4.2)."""
     return semantic_cross_entropy(
@@ -141,6 +154,7 @@ def point_cross_entropy(
         ignore_index=ignore_index,
         class_weights=class_weights,
         average=average,
+        count=count,
     )
 
 

@@ -17,6 +17,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_prediction_layers
 
 from pointrend.models.settings import Detection
+from pointrend.processes import mean_over_processes
 
 BoxTargets = dict[str, Tensor]
 """torchvision's target of one image: "boxes" (R, 4), "labels" (R,) counted from 1."""
@@ -247,7 +248,7 @@ def box_losses(
             detectron2 publishes. torchvision has 1/9.
     """
     label = torch.cat(list(labels))
-    count = max(1, len(label))
+    count = mean_over_processes(torch.tensor(float(len(label)), device=label.device)).clamp(min=1)
     class_loss = F.cross_entropy(class_logits, label, reduction="sum") / count
     positive = torch.nonzero(label > 0)[:, 0]
     own = deltas.view(len(deltas), class_logits.shape[1], 4)[positive, label[positive]]

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pointrend.core import (
@@ -20,6 +19,7 @@ from pointrend.core import (
 )
 from pointrend.models.mask_head import PointRendMaskHead
 from pointrend.models.mask_targets import MaskTargets
+from pointrend.processes import mean_over_processes
 
 
 class Positives(NamedTuple):
@@ -81,13 +81,16 @@ def mask_losses(
         sampling, generator: see `core.training_points`.
     """
     boxes, classes, _ = positives
+    # Processes without regions take part in this.
+    count = mean_over_processes(torch.tensor(float(len(classes)), device=fine[0].device))
     if len(classes) == 0:
         # Every parameter keeps a gradient, as processes that have positives expect it to.
         nothing = torch.stack([p.float().sum() for p in head.parameters()]).sum() * 0
         return MaskLosses(nothing, nothing, torch.ones((), device=nothing.device))
     coarse = head.coarse(fine[0], boxes, size)
     own = head.of_class(coarse, classes).float()
-    coarse_loss = F.binary_cross_entropy_with_logits(own[:, 0], targets.coarse(own.shape[-1]))
+    coarse_targets = targets.coarse(own.shape[-1])
+    coarse_loss = mask_point_loss(own[:, 0].flatten(1), coarse_targets.flatten(1), num_masks=count)
     points = training_points(
         own.detach(),
         sampling,
@@ -97,4 +100,4 @@ def mask_losses(
     logits = head.point_logits(fine, coarse, boxes, classes, points, size)[..., 0].float()
     wanted = targets.points(points)
     right = ((logits.detach() > 0) == (wanted > 0.5)).float().mean()
-    return MaskLosses(coarse_loss, mask_point_loss(logits, wanted), right)
+    return MaskLosses(coarse_loss, mask_point_loss(logits, wanted, num_masks=count), right)

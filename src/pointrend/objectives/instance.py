@@ -77,6 +77,10 @@ class InstanceObjective(nn.Module):
             detections_per_img=1,
         )
 
+    def counted(self, batch: InstanceBatch) -> Tensor:
+        """Return what the losses of a batch are averaged over, relative to other batches: images."""
+        return torch.tensor(len(batch.images), device=batch.images.device)
+
     def forward(self, batch: InstanceBatch, seed: int) -> InstanceLosses:
         """Return the losses of a batch; points depend on `seed`, proposals on torch's global generator."""
         network = self.network

@@ -12,6 +12,7 @@ from pointrend.core.mask_input import mask_channels, outline_band
 from pointrend.data import IGNORE, SemanticBatch
 from pointrend.models.refiner import MaskRefiner
 from pointrend.objectives.semantic import SemanticLosses
+from pointrend.processes import mean_over_processes
 from pointrend.strict import Strict
 
 PASSED = Subdivision(num_points=4096, steps=2)
@@ -42,6 +43,10 @@ class RefinerObjective(nn.Module):
         self.network = network
         self.loss = loss
 
+    def counted(self, batch: SemanticBatch) -> Tensor:
+        """Return what the losses of a batch are averaged over, relative to other batches."""
+        return (batch.labels != IGNORE).sum()
+
     def forward(self, batch: SemanticBatch, seed: int) -> SemanticLosses:
         """Return the losses of a batch whose images are the network's input (N, 6, H, W); points depend on `seed`."""
         images, labels = batch
@@ -54,7 +59,7 @@ class RefinerObjective(nn.Module):
         upsampled = self.network.upsampled(output, size)[:, 0]
         each = F.binary_cross_entropy_with_logits(upsampled, (labels == 1).float(), reduction="none")
         counted = coarse_labels != IGNORE
-        coarse = (each * counted).sum() / counted.sum().clamp(min=1)
+        coarse = (each * counted).sum() / mean_over_processes(counted.sum().float()).clamp(min=1)
 
         chance = near[:, 0].flatten(1).float() + 1e-3  # windows without an outline have points too
         generator = torch.Generator(device=images.device).manual_seed(seed)
@@ -63,7 +68,7 @@ class RefinerObjective(nn.Module):
         points = pixel_centers(indices, size)
         point_logits = self.network.point_logits(output, points)
         point_labels = labels.flatten(1).gather(1, indices)
-        at_points = point_cross_entropy(point_logits, point_labels)
+        at_points = point_cross_entropy(point_logits, point_labels, count=mean_over_processes)
         weights = self.loss.weights
         return SemanticLosses(
             total=weights.coarse * coarse + weights.points * at_points,

@@ -27,6 +27,7 @@ from pointrend.core.settings import MAX_FACTOR
 from pointrend.data import IGNORE, SampleSet, SemanticBatch
 from pointrend.data.images import image_size
 from pointrend.models import SemanticNetwork
+from pointrend.processes import mean_over_processes
 from pointrend.strict import Strict
 
 
@@ -88,6 +89,11 @@ class SemanticObjective(nn.Module):
         self.loss = loss
         self.register_buffer("class_weights", class_weights, persistent=False)
 
+    def counted(self, batch: SemanticBatch) -> Tensor:
+        """Return what the losses of a batch are averaged over, relative to other batches."""
+        labels = batch.labels
+        return torch.tensor(labels.numel()) if self.loss.average == "all" else (labels != IGNORE).sum()
+
     def forward(self, batch: SemanticBatch, seed: int) -> SemanticLosses:
         """Return the losses of a batch; points depend on `seed`."""
         images, labels = batch
@@ -98,6 +104,7 @@ class SemanticObjective(nn.Module):
             independent_cross_entropy if independent else semantic_cross_entropy,
             class_weights=self.class_weights,
             average=self.loss.average,
+            count=mean_over_processes,
         )
         coarse = cross_entropy(upsampled, labels)
         points = training_points(

@@ -34,6 +34,9 @@ class DataSettings(Strict):
     train: str = "train"
     val: str = "val"
     skip_bad: bool = Field(False, description="leave out images and objects that cannot be used, instead of stopping")
+    max_bad: int = Field(
+        0, ge=0, description="the number of images that may turn out unreadable while training; others take their place"
+    )
     allow_empty_classes: bool = Field(False, description="train although a class occurs in no image")
 
 
@@ -67,7 +70,7 @@ class TrainSettings(Strict):
     """The length, hardware and output of a training."""
 
     iterations: int = Field(80_000, ge=1)
-    batch_size: int = Field(8, ge=1, description="images per iteration, of all processes together")
+    batch_size: int = Field(8, ge=1, description="images an iteration, of all processes and parts together")
     seed: int = Field(0, ge=0)
     workers: int = Field(2, ge=0, description="processes that read data, for each training process")
     eval_every: int = Field(4000, ge=1)
@@ -76,7 +79,11 @@ class TrainSettings(Strict):
     log_every: int = Field(20, ge=1)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     accelerator: Literal["cpu", "cuda", "mps", "auto"] = "cpu"
-    devices: int = Field(1, ge=1)
+    devices: int | None = Field(None, ge=1, description="processes on each node; None: the launcher's, or 1")
+    nodes: int | None = Field(None, ge=1, description="None: the launcher's (torchrun, srun), or 1")
+    accumulate: int = Field(1, ge=1, description="a batch is computed in so many parts, to need less memory")
+    sync_norm: bool = Field(False, description="batch norms see the batches of all processes (SyncBN)")
+    keep: int = Field(2, ge=1, le=100, description="the number of newest checkpoints that are kept")
     channels_last: bool = True
 
 

@@ -5,6 +5,8 @@ There is no random state to save: batches, augmentations and training points dep
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
@@ -13,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pointrend.errors import PointRendError, shown
+from pointrend.errors import PointRendError, shown, warn
 from pointrend.files import atomic_path
 from pointrend.zoo.reading import CheckpointFileError, read_saved
 
@@ -39,19 +41,70 @@ class TrainingState:
     optimizer: dict[str, Any]
     average: dict[str, Any] | None
     """The state of the averaged weights, if any."""
+    processes: int = 1
+    """The number of processes that trained."""
     version: int = CHECKPOINT_VERSION
 
 
-def save_checkpoint(path: Path, state: TrainingState) -> None:
-    """Write `state` to `path`, atomically; raise `CheckpointError` if that fails, for instance on a full disk."""
+def earlier(path: Path) -> list[Path]:
+    """Return the checkpoints before the one at `path`, the newest first: last-1.pt, last-2.pt, ... of last.pt."""
+    pattern = f"{path.stem}-*{path.suffix}"
+    named = {other.stem.removeprefix(f"{path.stem}-"): other for other in path.parent.glob(pattern)}
+    return [named[number] for number in sorted(filter(str.isdecimal, named), key=int)]
+
+
+def save_checkpoint(path: Path, state: TrainingState, *, keep: int = 1) -> None:
+    """Write `state` to `path`, atomically, and keep the `keep` - 1 checkpoints before it, see `earlier`.
+
+    Raises:
+        CheckpointError: that fails, for instance on a full disk; the checkpoints before it are unchanged.
+    """
     try:
+        if keep > 1 and path.exists():
+            _number(path, keep)
         with atomic_path(path) as temporary:
             torch.save(vars(state), temporary)
+        for old in earlier(path)[keep - 1 :]:
+            old.unlink()
     except (OSError, RuntimeError) as error:  # PyTorch raises a RuntimeError on a full disk
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(
             f"{path}: cannot be written ({reason}); the checkpoint before it is unchanged: make room, and use --resume"
         ) from error
+
+
+def _number(path: Path, keep: int) -> None:
+    """Give the checkpoint at `path` the name last-1.pt too, after those before it moved on by one."""
+    for number in range(keep - 1, 1, -1):
+        one = path.with_stem(f"{path.stem}-{number - 1}")
+        if one.exists():
+            one.replace(path.with_stem(f"{path.stem}-{number}"))
+    with atomic_path(path.with_stem(f"{path.stem}-1")) as temporary:
+        temporary.unlink()
+        try:
+            os.link(path, temporary)
+        except OSError:  # not every file system has links
+            shutil.copyfile(path, temporary)
+
+
+def load_newest(path: Path) -> TrainingState:
+    """Read the checkpoint at `path`, or, if it is damaged or missing, the newest one before it, with a warning.
+
+    Raises:
+        CheckpointError: none can be read.
+    """
+    first: CheckpointError | None = None
+    for candidate in (path, *earlier(path)):
+        try:
+            state = load_checkpoint(candidate)
+        except CheckpointError as error:
+            first = first or error
+            continue
+        if first is not None:
+            warn(f"{first}; the training goes on from {candidate.name}, after {state.iteration} iterations")
+        return state
+    assert first is not None
+    raise first
 
 
 def load_checkpoint(path: Path) -> TrainingState:
@@ -71,6 +124,7 @@ def load_checkpoint(path: Path) -> TrainingState:
         raise _unusable(path, "it has no version")
     if version != CHECKPOINT_VERSION:
         raise CheckpointError(f"{path}: checkpoint version {shown(version)}, this pointrend reads {CHECKPOINT_VERSION}")
+    fields.setdefault("processes", 1)  # older files lack it
     for name, kinds in _KINDS.items():
         if name not in fields:
             raise _unusable(path, f"it has no {name}")
@@ -93,6 +147,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "network": (dict,),
     "optimizer": (dict,),
     "average": (dict, NoneType),
+    "processes": (int,),
     "version": (int,),
 }
 """The types of the fields of a `TrainingState`."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,29 +12,28 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
+from torch import Tensor
 
-from pointrend.data import IterationBatchSampler
-from pointrend.evaluation import Evaluation, evaluate
+from pointrend.evaluation import Evaluation
 from pointrend.files import remove_temporary_files, write_atomically
 from pointrend.peak import peak, reset_peak
+from pointrend.processes import mean_over_processes
 from pointrend.progress import TrainingProgress
 from pointrend.recipes import TrainSettings
-from pointrend.spec import TrainingFacts
-from pointrend.training.checkpoint import CheckpointError, TrainingState, load_checkpoint, save_checkpoint
+from pointrend.training.bad_batch import write_batch
+from pointrend.training.batches import batches
+from pointrend.training.checkpoint import load_newest
 from pointrend.training.freeze import freeze_backbone
 from pointrend.training.initial import load_start_weights
+from pointrend.training.launch import joined
 from pointrend.training.log import RunLog
 from pointrend.training.optim import build_optimizer, build_schedule
 from pointrend.training.precision import depthwise_in_float32
 from pointrend.training.prepare import BEST_MODEL, LAST_MODEL, RESUME_FILE, Training, check_sizes
-from pointrend.training.recipe import RecipeError, different_keys, from_yaml, to_yaml
-from pointrend.zoo import Model, save_model
-
-SHOWN = 3
-"""The number of scores per row that are printed after an evaluation."""
+from pointrend.training.recipe import to_yaml
+from pointrend.training.state import Run, averaged, check_finite
+from pointrend.training.stopping import sigterm_noticed
+from pointrend.training.sync_norm import synchronise_norms
 
 
 @dataclass(frozen=True)
@@ -47,74 +45,84 @@ class Outcome:
     """The best model, or the last one if there was no evaluation."""
     scores: Evaluation | None
     """The last evaluation."""
+    stopped: bool = False
+    """By SIGTERM, before its end; it can be resumed."""
 
 
 def train_prepared(training: Training, out: Path, *, resume: bool = False, stop_after: int | None = None) -> Outcome:
-    """Train a model; write `last` and `best` model files, the checkpoint, logs and the recipe to `out`.
+    """Train a model; write `last` and `best` model files, checkpoints, logs and the recipe to `out`.
+
+    Processes that torchrun or srun started share the training; SIGTERM ends it after an iteration, saved.
 
     Args:
         training: the recipe and the splits.
-        out: the run's folder.
-        resume: continue from `out/last.pt`, exactly as if there had been no interruption.
+        out: the run's folder; of several nodes, one that all see.
+        resume: continue from the newest checkpoint in `out`, exactly as if there had been no interruption.
         stop_after: the number of iterations after which to stop; the training can be resumed.
 
     Raises:
-        RecipeError: the device is not available, or there are no weights to start from.
-        DatasetError: the network takes no images of the size of crops.
+        RecipeError: the device is not available, the launcher started other processes than the recipe says, or there
+            are no weights to start from.
+        DatasetError: the network takes no images of the size of crops, or images cannot be read.
         CheckpointError: nothing to resume from, or a checkpoint with other settings; the run is left unchanged.
         FloatingPointError: the loss or the weights are not finite; the last good checkpoint is kept.
     """
     recipe = training.recipe
     settings: TrainSettings = recipe.train
-    fabric = _fabric(settings)
-    fabric.launch()
+    fabric = joined(settings)
     torch.manual_seed(settings.seed)
     network: Any = training.new_network()
     check_sizes(network, recipe)
     if not resume:
         load_start_weights(network, training)
     freeze_backbone(network.backbone, norm=recipe.start.freeze_norm, stages=recipe.start.freeze_stages)
+    if settings.sync_norm and fabric.world_size > 1:
+        network = synchronise_norms(network, fabric.device)
     if settings.channels_last:
         network = network.to(memory_format=torch.channels_last)
     if settings.precision == "bf16-mixed" and fabric.device.type == "cpu":
         depthwise_in_float32(network)
     optimizer = build_optimizer(network, recipe.optim)
     average = averaged(network, recipe.optim.ema) if recipe.optim.ema else None
-    run = _Run(fabric, training, network, optimizer, average, out)
+    run = Run(fabric, training, network, optimizer, average, out)
     if resume:
-        run.restore(load_checkpoint(out / RESUME_FILE))
+        run.restore(load_newest(out / RESUME_FILE))
     if fabric.is_global_zero:
         remove_temporary_files(out)
         write_atomically(out / "recipe.yaml", to_yaml(recipe).encode())
     end = min(settings.iterations, stop_after or settings.iterations)
 
     schedule = build_schedule(optimizer, recipe.optim, total=settings.iterations, iteration=run.iteration)
-    objective = fabric.setup_module(training.task.objective(network, recipe, training.train_samples))
+    step = _Step(fabric, settings, training.task.objective(network, recipe, training.train_samples))
     stepper = fabric.setup_optimizers(optimizer)
     assert not isinstance(stepper, tuple)  # as one optimiser was given
-    batches = _batches(settings, training, fabric, start=run.iteration)
     log = RunLog(out, iteration=run.iteration) if fabric.is_global_zero else None
     with (
+        sigterm_noticed(fabric.device) as sigterm,
         closing(log) if log else nullcontext(),
         TrainingProgress(
             settings.iterations, run.iteration, line_every=10 * settings.log_every, enabled=fabric.is_global_zero
         ) as progress,
+        closing(batches(training, fabric, start=run.iteration)) as parts,
     ):
         clock = _Clock(settings.batch_size)
         reset_peak(fabric.device)
-        while run.iteration < end:
+        stopped = False
+        while run.iteration < end and not stopped:
             rate = max(float(rate) for rate in schedule.get_last_lr())
-            batch = next(batches)
-            seed = _step_seed(settings.seed, run.iteration, fabric.global_rank)
-            torch.manual_seed(seed)  # for dropout, and torchvision's choice of proposals
-            losses = objective(batch, seed)
-            fabric.backward(losses.total)
-            if recipe.optim.clip_norm:
-                norm = fabric.clip_gradients(
-                    objective, stepper, max_norm=recipe.optim.clip_norm, error_if_nonfinite=False
-                )
-                assert norm is not None
-                _check_finite(float(norm), run.iteration + 1, "norm of the gradients")
+            batch = [next(parts) for _ in range(settings.accumulate)]
+            losses = step.backward(batch, run.iteration)
+            try:
+                check_finite(float(losses["total"]), run.iteration + 1)
+                if recipe.optim.clip_norm:
+                    norm = fabric.clip_gradients(
+                        step.objective, stepper, max_norm=recipe.optim.clip_norm, error_if_nonfinite=False
+                    )
+                    assert norm is not None
+                    check_finite(float(norm), run.iteration + 1, "norm of the gradients")
+            except FloatingPointError as error:
+                picture = write_batch(batch[-1], out, run.iteration + 1, recipe.input)
+                raise FloatingPointError(f"{error}; the batch is in {picture}, and as .safetensors") from None
             stepper.step()
             schedule.step()
             optimizer.zero_grad()
@@ -122,14 +130,14 @@ def train_prepared(training: Training, out: Path, *, resume: bool = False, stop_
 
             clock.tick()
             done = run.iteration
+            stopped = sigterm()
             evaluates = run.evaluates_now()
-            saves = evaluates or done % settings.save_every == 0 or done == end
+            saves = evaluates or stopped or done % settings.save_every == 0 or done == end
             numbers: dict[str, float] = {}
             if saves or done % settings.log_every == 0:
-                numbers = _numbers(losses._asdict(), rate, clock)
+                numbers = _numbers(losses, rate, clock)
                 if memory := peak(fabric.device):
                     numbers["peak_memory_gb"] = memory.bytes / 1e9
-                _check_finite(numbers["loss"], done)
                 progress.update(done, numbers)
             if evaluates:
                 numbers |= run.evaluate(progress.note)
@@ -139,163 +147,48 @@ def train_prepared(training: Training, out: Path, *, resume: bool = False, stop_
             if saves:
                 run.save()
     best = out / BEST_MODEL
-    return Outcome(run.iteration, best if best.exists() else out / LAST_MODEL, run.scores)
+    model = best if best.exists() else out / LAST_MODEL
+    return Outcome(run.iteration, model, run.scores, stopped=stopped and run.iteration < end)
 
 
-@dataclass(eq=False)
-class _Run:
-    """The state of a training, which it evaluates, saves and restores."""
+class _Step:
+    """The losses and gradients of a batch, in one or several parts."""
 
-    fabric: Fabric
-    training: Training
-    network: nn.Module
-    optimizer: torch.optim.Optimizer
-    average: AveragedModel | None
-    out: Path
-    iteration: int = 0
-    best: float = -math.inf
-    scores: Evaluation | None = None
+    def __init__(self, fabric: Fabric, settings: TrainSettings, objective: Any) -> None:
+        self.fabric = fabric
+        self.settings = settings
+        self.objective = fabric.setup_module(objective)
+        self._counted = objective.counted
 
-    @property
-    def result(self) -> Model:
-        """Return the model to evaluate and save, with the averaged weights if there are any."""
-        network = self.network if self.average is None else self.average.module
-        memory = peak(self.fabric.device)
-        facts = TrainingFacts(
-            crop=getattr(self.training.recipe.augment, "crop", None),
-            iterations=self.iteration,
-            peak_memory=None if memory is None else memory.bytes,
-        )
-        return Model(network, self.training.spec.model_copy(update={"training": facts}))
+    def backward(self, parts: Sequence[Any], iteration: int) -> dict[str, Tensor]:
+        """Add the gradients of all parts, and return the losses of the whole batch in all processes."""
+        weights = self._weights(parts)
+        total: dict[str, Tensor] = {}
+        for index, (batch, weight) in enumerate(zip(parts, weights, strict=True)):
+            number = iteration * len(parts) + index
+            seed = _step_seed(self.settings.seed, number, self.fabric.global_rank)
+            torch.manual_seed(seed)  # for dropout, and torchvision's choice of proposals
+            with self.fabric.no_backward_sync(self.objective, enabled=index + 1 < len(parts)):
+                losses = self.objective(batch, seed)
+                self.fabric.backward(losses.total if len(parts) == 1 else losses.total * weight)
+            for name, value in losses._asdict().items():
+                total[name] = total.get(name, 0.0) + value.detach() * weight
+        return dict(zip(total, mean_over_processes(torch.stack(list(total.values())).float()), strict=True))
 
-    def evaluates_now(self) -> bool:
-        """Return whether an evaluation is due."""
-        settings = self.training.recipe.train
-        due = self.iteration % settings.eval_every == 0 or self.iteration == settings.iterations
-        return due and self.training.val_samples is not None
-
-    def step_done(self) -> None:
-        self.iteration += 1
-        if self.average is not None:
-            self.average.update_parameters(self.network)
-
-    def evaluate(self, note: Callable[[str], None]) -> dict[str, float]:
-        """Score the model in the first process, while the others wait; save it if it is the best so far."""
-        values: dict[str, float] = {}
-        if self.fabric.is_global_zero:
-            assert self.training.val_samples is not None
-            limit = self.training.recipe.train.eval_images
-            self.scores = evaluate(self.result, self.training.val_samples, limit=limit)
-            for row, numbers in self.scores.rows.items():
-                values |= {f"val/{row}/{name}": value for name, value in numbers.items() if "/" not in name}
-                shown = list(self.scores.headline.items())[:SHOWN]
-                listed = "  ".join(f"{title} {numbers[name]:5.2f}" for name, title in shown)
-                note(f"iteration {self.iteration}  {row:9s}  {listed}")
-            *_, last = self.scores.rows.values()
-            score = last[self.training.task.main_score]
-            score = -1.0 if math.isnan(score) else score
-            if score > self.best:
-                self.best = score
-                save_model(self.result, self.out / BEST_MODEL)
-        self.fabric.barrier()
-        return values
-
-    def save(self) -> None:
-        """Write the checkpoint and the model; raise instead of overwriting them if the weights are not finite."""
-        if not all(bool(parameter.isfinite().all()) for parameter in self.network.parameters()):
-            _check_finite(math.nan, self.iteration)
-        if self.fabric.is_global_zero:
-            state = TrainingState(
-                recipe=to_yaml(self.training.recipe),
-                iteration=self.iteration,
-                best=self.best,
-                network=self.network.state_dict(),
-                optimizer=self.optimizer.state_dict(),
-                average=self.average.state_dict() if self.average is not None else None,
-            )
-            save_checkpoint(self.out / RESUME_FILE, state)
-            save_model(self.result, self.out / LAST_MODEL)
-        self.fabric.barrier()
-
-    def restore(self, state: TrainingState) -> None:
-        if different := different_keys(from_yaml(state.recipe), self.training.recipe):
-            raise CheckpointError(
-                f"{self.out / RESUME_FILE}: has other settings ({', '.join(different)}); "
-                f"resume with the recipe {self.out / 'recipe.yaml'} and without --set"
-            )
-        iterations = self.training.recipe.train.iterations
-        if state.iteration > iterations:
-            raise CheckpointError(
-                f"{self.out / RESUME_FILE}: has done {state.iteration} iterations; train.iterations must be at least "
-                f"that, got {iterations}"
-            )
-        self.network.load_state_dict(state.network)
-        self.optimizer.load_state_dict(state.optimizer)
-        if self.average is not None:
-            assert state.average is not None
-            self.average.load_state_dict(state.average)
-        self.iteration = state.iteration
-        self.best = state.best
-
-
-def averaged(network: nn.Module, decay: float) -> AveragedModel:
-    """Return a network of exponential moving averages of weights and batch statistics."""
-    average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-    return AveragedModel(network, multi_avg_fn=average, use_buffers=True)
-
-
-def _batches(settings: TrainSettings, training: Training, fabric: Fabric, *, start: int) -> Iterator[Any]:
-    if settings.batch_size % fabric.world_size:
-        raise RecipeError(
-            f"train.batch_size must be a multiple of the {fabric.world_size} processes, got {settings.batch_size}"
-        )
-    sampler = IterationBatchSampler(
-        training.count,
-        batch_size=settings.batch_size // fabric.world_size,
-        seed=settings.seed,
-        iterations=settings.iterations,
-        start_iteration=start,
-        rank=fabric.global_rank,
-        world_size=fabric.world_size,
-        repeats=training.repeats,
-    )
-    loader = DataLoader(
-        training.dataset(),
-        batch_sampler=sampler,
-        num_workers=settings.workers,
-        persistent_workers=settings.workers > 0,
-        prefetch_factor=4 if settings.workers else None,
-        collate_fn=training.task.collate,
-    )
-    layout = torch.channels_last if settings.channels_last else torch.contiguous_format
-    for batch in loader:
-        yield batch.to(fabric.device, layout)
-
-
-def _check_finite(value: float, iteration: int, what: str = "loss") -> None:
-    if not math.isfinite(value):
-        raise FloatingPointError(
-            f"the {what} is {value} at iteration {iteration}: try a lower optim.lr, or optim.clip_norm=1"
-        )
-
-
-def _fabric(settings: TrainSettings) -> Fabric:
-    try:
-        return Fabric(accelerator=settings.accelerator, devices=settings.devices, precision=settings.precision)
-    except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise RecipeError(
-            f"train.accelerator={settings.accelerator} with train.devices={settings.devices} and "
-            f"train.precision={settings.precision} is not available here ({reason})"
-        ) from error
+    def _weights(self, parts: Sequence[Any]) -> list[float]:
+        """Return the weight of each part: its share of what the batch's losses are averaged over."""
+        if len(parts) == 1:
+            return [1.0]
+        counts = mean_over_processes(torch.stack([self._counted(batch) for batch in parts]).double())
+        return (counts / counts.sum().clamp(min=1)).tolist()
 
 
 def _step_seed(seed: int, iteration: int, rank: int) -> int:
     return int(np.random.SeedSequence((seed, iteration, rank)).generate_state(1, np.uint64)[0]) >> 1
 
 
-def _numbers(losses: Mapping[str, torch.Tensor], rate: float, clock: _Clock) -> dict[str, float]:
-    parts = {name: float(value.detach()) for name, value in losses.items()}
+def _numbers(losses: Mapping[str, Tensor], rate: float, clock: _Clock) -> dict[str, float]:
+    parts = {name: float(value) for name, value in losses.items()}
     total, accuracy = parts.pop("total"), parts.pop("accuracy")
     return {
         "loss": total,

@@ -33,7 +33,7 @@ from pointrend.models.encoder import rounded_up
 from pointrend.recipes import Recipe
 from pointrend.spec import REFINED_CLASSES, ModelSpec
 from pointrend.tasks import TASKS, Task, samples_of
-from pointrend.training.checkpoint import CheckpointError
+from pointrend.training.checkpoint import CheckpointError, earlier
 from pointrend.zoo import Model
 from pointrend.zoo.modelfile import network_of
 
@@ -228,7 +228,7 @@ def check_output(out: Path, *, resume: bool) -> None:
     """Raise `CheckpointError` if `out` has a training that would be overwritten, or no checkpoint to resume from."""
     if out.exists() and not out.is_dir():
         raise CheckpointError(f"{out}: is a file; --out expects a folder")
-    if resume and not (out / RESUME_FILE).exists():
+    if resume and not any(path.exists() for path in (out / RESUME_FILE, *earlier(out / RESUME_FILE))):
         raise CheckpointError(f"{out / RESUME_FILE}: no checkpoint to resume from; start without --resume")
     if not resume and any((out / name).exists() for name in (RESUME_FILE, LAST_MODEL, BEST_MODEL)):
         raise CheckpointError(f"{out}: already has a training; continue with --resume, or choose another --out")

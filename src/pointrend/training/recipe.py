@@ -187,7 +187,17 @@ def from_yaml(text: str) -> Recipe:
         raise RecipeError(f"the text of a recipe is wrong at {first_problem(error)}") from error
 
 
-HARMLESS = ("description", "train.workers", "train.log_every", "train.save_every", "train.iterations")
+HARMLESS = (
+    "description",
+    "data.max_bad",
+    "train.workers",
+    "train.devices",
+    "train.nodes",
+    "train.log_every",
+    "train.save_every",
+    "train.keep",
+    "train.iterations",
+)
 """Settings that a resumed training may change: `train.iterations` sets its end, the others change no weight."""
 
 
