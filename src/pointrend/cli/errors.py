@@ -14,6 +14,8 @@ FAILED = 1
 """Exit code if an input failed."""
 WRONG_USAGE = 2
 """Exit code if the arguments are invalid."""
+STOPPED = 75
+"""Exit code if SIGTERM ended a training, which can go on: what sysexits.h calls a temporary failure."""
 INTERRUPTED = 130
 
 USER_ERRORS = (ValueError, ImportError, OSError, FloatingPointError, MemoryError)

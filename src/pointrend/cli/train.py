@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import json
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pointrend.cli.errors import WRONG_USAGE, one_line_errors
+from pointrend.cli.errors import STOPPED, WRONG_USAGE, one_line_errors
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -38,6 +38,18 @@ def train(
             help="Change a setting, e.g. train.iterations=2000. May be repeated. OUT/recipe.yaml lists all settings.",
         ),
     ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            help="Start from the weights of a model (people-lite0, a file of ours, a published checkpoint), whose "
+            "classes may be others: those of equal names are taken over. Of a host, its own state dict."
+        ),
+    ] = None,
+    freeze: Annotated[str | None, typer.Option(help="Keep the weights of the backbone, or of the host.")] = None,
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="Processes on each node. torchrun and srun start them themselves.")
+    ] = None,
+    nodes: Annotated[int | None, typer.Option(min=1, help="Nodes, each of which runs this command.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from OUT's last checkpoint.")] = False,
     skip_bad: Annotated[
         bool,
@@ -56,16 +68,25 @@ def train(
     from rich.console import Console
 
     from pointrend.progress import counting
+    from pointrend.training.launch import is_first
     from pointrend.training.loop import train_prepared
     from pointrend.training.memory import keep_freed_memory
     from pointrend.training.prepare import check_output, prepare
     from pointrend.training.recipe import load_recipe
 
-    first = os.environ.get("LOCAL_RANK", "0") == "0"  # training on several devices starts this command again
+    first = is_first()
     console = Console(stderr=True, quiet=not first)
     with one_line_errors(code=WRONG_USAGE):
-        flags = {"data.skip_bad": skip_bad, "data.allow_empty_classes": allow_empty_classes}
-        settings = load_recipe(recipe, [*(set_ or ()), *(f"{key}=true" for key, given in flags.items() if given)])
+        flags = {
+            "start.weights": init,
+            "start.freeze": freeze,
+            "train.devices": devices,
+            "train.nodes": nodes,
+            "data.skip_bad": skip_bad or None,
+            "data.allow_empty_classes": allow_empty_classes or None,
+        }
+        given = [f"{key}={json.dumps(value)}" for key, value in flags.items() if value is not None]
+        settings = load_recipe(recipe, [*(set_ or ()), *given])
         if first:
             check_output(out, resume=resume)
     with counting("checking {}", console=console) as progress:
@@ -74,6 +95,13 @@ def train(
     if settings.train.accelerator == "cpu":
         keep_freed_memory()
     outcome = train_prepared(training, out, resume=resume)
+    if outcome.stopped:
+        console.print(
+            f"stopped by SIGTERM after {outcome.iteration} iterations, which are saved in {out}: go on with --resume",
+            highlight=False,
+            soft_wrap=True,
+        )
+        raise typer.Exit(STOPPED)
     console.print(f"done: {outcome.model} after {outcome.iteration} iterations", highlight=False, soft_wrap=True)
 
 

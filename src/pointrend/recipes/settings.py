@@ -21,6 +21,9 @@ class StartSettings(Strict):
         min_length=1,
         description="initial weights: imagenet (of the backbone), none, or the name or file of a model",
     )
+    freeze: Literal["nothing", "backbone", "host"] = Field(
+        "nothing", description="what keeps its weights; the host is the network that PointRend was attached to"
+    )
     freeze_norm: bool = Field(False, description="freeze statistics and weights of the backbone's batch norms")
     freeze_stages: int = Field(
         0, ge=0, le=5, description="number of frozen stages of the backbone; 2: stem and first stage"

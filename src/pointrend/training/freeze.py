@@ -23,13 +23,14 @@ def freeze_backbone(backbone: Backbone, *, norm: bool, stages: int) -> None:
     if norm:
         for module in backbone.modules():
             if isinstance(module, _BatchNorm):
-                _freeze(module)
+                freeze_module(module)
     for part in _stages(backbone.model)[:stages] if stages else ():
         for module in part:
-            _freeze(module)
+            freeze_module(module)
 
 
-def _freeze(module: nn.Module) -> None:
+def freeze_module(module: nn.Module) -> None:
+    """Exclude all parameters and statistics of a module from training."""
     module.eval()
     for parameter in module.parameters():
         parameter.requires_grad_(False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,10 @@ from pointrend.models import Backbone
 from pointrend.models.settings import HostLayout
 from pointrend.training.prepare import Training
 from pointrend.training.recipe import RecipeError
+from pointrend.training.taking import TakenPart, take_weights
 from pointrend.zoo import Model, load_model
 from pointrend.zoo.names import plain_names
 from pointrend.zoo.reading import read_tensors
-
-_CLASSIFIER = re.compile(r"(^|\.)(classifier|cls_score|bbox_pred)\.")
-"""Names of tensors that belong to the classes; those of proposals have the same ones."""
-
 
 _LITE0_HOSTS = {
     ("smp", "timm-tf_efficientnet_lite0"): "encoder",
@@ -35,11 +31,11 @@ _LITE0_HOSTS = {
 """The module with timm's names, by the family of hosts and the name of the encoder in it."""
 
 
-def load_start_weights(network: Any, training: Training) -> None:
-    """Load the weights that `start.weights` names.
+def load_start_weights(network: Any, training: Training) -> list[TakenPart]:
+    """Load the weights that `start.weights` names, and return what was taken of another model, by part.
 
-    Of a model, all tensors are taken that fit by name and shape, but for the classifiers where the classes are others;
-    what stays new is warned of.
+    Of a model, all tensors are taken that fit by name and shape, and of the layers of classes those of equal names, see
+    `take_weights`.
 
     Raises:
         RecipeError: the weights cannot be had, or none of them fits.
@@ -55,27 +51,24 @@ def load_start_weights(network: Any, training: Training) -> None:
     elif weights == "imagenet":
         load_imagenet_weights(network.backbone, training.recipe.model.backbone)
     elif weights != "none":
-        _load_model_weights(network, load_model(weights), training.train_samples.class_names)
+        return _load_model_weights(network, load_model(weights), training)
+    return []
 
 
-def _load_model_weights(network: nn.Module, model: Model, class_names: tuple[str, ...]) -> None:
-    given, own = model.network.state_dict(), network.state_dict()
-    same_classes = model.spec.class_names == class_names
-    taken = {
-        name: tensor
+def _load_model_weights(network: nn.Module, model: Model, training: Training) -> list[TakenPart]:
+    given = model.network.state_dict()
+    own = network.state_dict()
+    if not any(
+        name.startswith("backbone.") and tensor.ndim > 0 and name in own and own[name].shape == tensor.shape
         for name, tensor in given.items()
-        if name in own and own[name].shape == tensor.shape and (same_classes or not _of_classes(name))
-    }
-    if not any(name.startswith("backbone.") and tensor.ndim > 0 for name, tensor in taken.items()):
+    ):
         raise RecipeError(
             f"start.weights: the weights of {model.spec.name} fit no backbone of this recipe; "
             f"its backbone is {model.spec.backbone}"
         )
-    network.load_state_dict(taken, strict=False)
-    if new := [name for name in own if name not in taken]:
-        shown = ", ".join(new[:3]) + (", ..." if len(new) > 3 else "")
-        reason = "" if same_classes else " (its classes are others)"
-        warn(f"{len(taken)} of {len(own)} tensors start as in {model.spec.name}{reason}; new are {shown}")
+    classes = training.spec.class_names
+    logits = training.spec.num_logits, model.spec.num_logits
+    return take_weights(network, given, classes, model.spec.class_names, logits)
 
 
 def _load_host_weights(host: nn.Module, path: Path) -> None:
@@ -107,10 +100,6 @@ def _lite0_in(host: nn.Module, layout: HostLayout) -> nn.Module:
             "from none"
         )
     return host.get_submodule(path)
-
-
-def _of_classes(name: str) -> bool:
-    return bool(_CLASSIFIER.search(name)) and not name.startswith("rpn.")
 
 
 def load_imagenet_weights(backbone: Backbone, name: str) -> None:

@@ -23,7 +23,7 @@ from pointrend.recipes import TrainSettings
 from pointrend.training.bad_batch import write_batch
 from pointrend.training.batches import batches
 from pointrend.training.checkpoint import load_newest
-from pointrend.training.freeze import freeze_backbone
+from pointrend.training.freeze import freeze_backbone, freeze_module
 from pointrend.training.initial import load_start_weights
 from pointrend.training.launch import joined
 from pointrend.training.log import RunLog
@@ -34,6 +34,7 @@ from pointrend.training.recipe import to_yaml
 from pointrend.training.state import Run, averaged, check_finite
 from pointrend.training.stopping import sigterm_noticed
 from pointrend.training.sync_norm import synchronise_norms
+from pointrend.training.taken_table import taken_table
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,11 @@ def train_prepared(training: Training, out: Path, *, resume: bool = False, stop_
     torch.manual_seed(settings.seed)
     network: Any = training.new_network()
     check_sizes(network, recipe)
-    if not resume:
-        load_start_weights(network, training)
+    if not resume and (taken := load_start_weights(network, training)) and fabric.is_global_zero:
+        taken_table(taken, recipe.start.weights)
     freeze_backbone(network.backbone, norm=recipe.start.freeze_norm, stages=recipe.start.freeze_stages)
+    if recipe.start.freeze != "nothing":
+        freeze_module(network.backbone)
     if settings.sync_norm and fabric.world_size > 1:
         network = synchronise_norms(network, fabric.device)
     if settings.channels_last:

@@ -14,7 +14,6 @@ import torch
 from people_files import write_coco, write_labels
 from torch.utils.data import DataLoader
 
-from pointrend.errors import PointRendWarning
 from pointrend.training.checkpoint import CheckpointError
 from pointrend.training.loop import Outcome, train_prepared
 from pointrend.training.prepare import Training, prepare
@@ -125,13 +124,15 @@ def test_a_model_gives_its_weights(data: Path, tmp_path: Path) -> None:
             torch.testing.assert_close(taken[name], given[name], atol=1e-6, rtol=0, msg=name)
 
 
-def test_classifiers_are_new_where_classes_are_others(data: Path, tmp_path: Path) -> None:
+def test_classifiers_are_new_where_classes_are_others(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = started(data, tmp_path / "first").model
     (data / "classes.json").write_text('["background", "dent"]')
-    with pytest.warns(
-        PointRendWarning, match=r"tensors start as in .* \(its classes are others\); new are .*classifier"
-    ):
-        started(data, tmp_path / "again", f"start.weights={first}", "train.seed=5")
+    started(data, tmp_path / "again", f"start.weights={first}", "train.seed=5")
+    table = " ".join(capsys.readouterr().err.split())
+    assert "coarse_head │" in table
+    assert "no class has the name" in table
     given, taken = load_model(first).network.state_dict(), network_in(tmp_path / "again")
     close = {name: torch.allclose(taken[name], given[name], atol=1e-6) for name in given if name.endswith("weight")}
     new = {name for name, same in close.items() if not same}
