@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from pointrend.errors import PointRendWarning
 from pointrend.training.checkpoint import (
     CHECKPOINT_VERSION,
     CheckpointError,
     TrainingState,
+    earlier,
     load_checkpoint,
+    load_newest,
     save_checkpoint,
 )
 
@@ -74,6 +77,60 @@ def test_another_version_and_other_contents(tmp_path: Path) -> None:
     torch.save({"version": CHECKPOINT_VERSION, "surprise": 2}, path)
     with pytest.raises(CheckpointError, match="not a training checkpoint"):
         load_checkpoint(path)
+
+
+def saved(path: Path, count: int, keep: int) -> None:
+    for iteration in range(1, count + 1):
+        one = state()
+        one.iteration = iteration
+        save_checkpoint(path, one, keep=keep)
+
+
+@pytest.mark.parametrize(("keep", "kept"), [(1, [5]), (2, [5, 4]), (3, [5, 4, 3]), (9, [5, 4, 3, 2, 1])])
+def test_the_newest_are_kept(tmp_path: Path, keep: int, kept: list[int]) -> None:
+    path = tmp_path / "last.pt"
+    saved(path, 5, keep)
+    assert [load_checkpoint(one).iteration for one in (path, *earlier(path))] == kept
+    assert len(list(tmp_path.iterdir())) == len(kept)
+
+
+def test_fewer_are_kept_from_now_on(tmp_path: Path) -> None:
+    saved(tmp_path / "last.pt", 4, 4)
+    saved(tmp_path / "last.pt", 1, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last-1.pt", "last.pt"]
+
+
+def test_file_systems_without_links_get_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError("no links")
+
+    monkeypatch.setattr(os, "link", refused)
+    saved(tmp_path / "last.pt", 3, 2)
+    assert [load_checkpoint(tmp_path / name).iteration for name in ("last.pt", "last-1.pt")] == [3, 2]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing"])
+def test_a_damaged_checkpoint_is_skipped_with_a_warning(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "last.pt"
+    saved(path, 3, 3)
+    if damage == "missing":
+        path.unlink()
+        said = "no checkpoint to resume from"
+    else:
+        path.write_bytes(path.read_bytes()[:-300])
+        (tmp_path / "last-1.pt").write_bytes(b"")
+        said = "damaged"
+    expected = 1 if damage == "truncated" else 2
+    with pytest.warns(PointRendWarning, match=rf"{said}.*goes on from last-\d.pt, after {expected} iterations"):
+        assert load_newest(path).iteration == expected
+
+
+def test_without_any_that_can_be_read_the_newest_is_named(tmp_path: Path) -> None:
+    saved(tmp_path / "last.pt", 2, 2)
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match=r"last\.pt: not a training checkpoint"):
+        load_newest(tmp_path / "last.pt")
 
 
 class Attack:

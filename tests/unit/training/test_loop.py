@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -15,9 +18,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pointrend.data import find_samples
-from pointrend.training.loop import Outcome, _step_seed, train_prepared
+from pointrend.recipes import TrainSettings
+from pointrend.training.loop import Outcome, _Step, _step_seed, train_prepared
 from pointrend.training.prepare import Training
-from pointrend.training.recipe import load_recipe
+from pointrend.training.recipe import RecipeError, load_recipe
 
 SETTINGS = [
     "model.backbone=test_efficientnet",
@@ -125,3 +129,77 @@ def test_seeds_differ_by_process_iteration_and_seed() -> None:
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 2**63 for seed in seeds)  # what torch.manual_seed takes
     assert _step_seed(3, 5, 1) == _step_seed(3, 5, 1)
+
+
+@pytest.mark.parametrize("average", ["labelled", "all"])
+def test_parts_of_a_batch_add_up_to_it(
+    train: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, average: str
+) -> None:
+    """With norms that no other image changes, and the same points in every part."""
+    monkeypatch.setattr(
+        "pointrend.objectives.semantic.training_points",
+        lambda logits, *_, **__: torch.rand(9, 2, generator=torch.Generator().manual_seed(0)).expand(len(logits), 9, 2),
+    )
+    if average == "all":
+        labels = np.zeros((40, 40), np.uint8)
+        labels[:17] = 255
+        Image.fromarray(labels).save(tmp_path / "train" / "labels" / "0.png")
+    still = [
+        "start.freeze_norm=true",
+        "model.coarse_norm=group",
+        "model.coarse_channels=32",
+        "model.point.normalize=false",
+        "optim.name=sgd",
+    ]
+    states = []
+    for parts in (1, 2):
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        train(*still, f"loss.average={average}", f"train.accumulate={parts}", "optim.ema=0")
+        states.append(torch.load(tmp_path / "run" / "last.pt", weights_only=True)["network"])
+    for name, tensor in states[0].items():
+        torch.testing.assert_close(states[1][name], tensor, rtol=1e-4, atol=1e-6, msg=f"{name} differs")
+
+
+def test_parts_weigh_as_much_as_they_have_labels() -> None:
+    """A part without labels does not count, and one with twice the labels counts twice."""
+    labels = torch.full((1, 4, 4), 255)
+    step = _Step.__new__(_Step)
+    step._counted = lambda batch: (batch != 255).sum()
+    some, twice = labels.clone(), labels.clone()
+    some[:, 0], twice[:, :2] = 1, 1
+    assert step._weights([labels, some, twice]) == [0.0, pytest.approx(1 / 3), pytest.approx(2 / 3)]
+    assert step._weights([labels]) == [1.0]
+
+
+def test_a_batch_that_processes_and_parts_cannot_share_is_refused(train: Callable[..., Outcome]) -> None:
+    with pytest.raises(
+        RecipeError,
+        match=r"train.batch_size must be a multiple of the 1 process times train.accumulate=4, got 2",
+    ):
+        train("train.accumulate=4")
+
+
+def test_a_step_draws_by_the_rank_of_its_process() -> None:
+    """Points of two processes differ."""
+    seeds: list[int] = []
+
+    class Losses(NamedTuple):
+        total: Tensor
+
+    class Objective(torch.nn.Module):
+        def forward(self, batch: int, seed: int) -> Losses:
+            seeds.append(seed)
+            return Losses(torch.zeros((), requires_grad=True))
+
+        def counted(self, batch: int) -> Tensor:
+            return torch.ones(())
+
+    for rank in (0, 1):
+        fabric = MagicMock(global_rank=rank)
+        fabric.setup_module = lambda module: module
+        step = _Step(fabric, TrainSettings(seed=4), Objective())
+        step.backward([0], 7)
+        step.backward([0, 0], 7)  # in two parts
+    expected = [_step_seed(4, iteration, rank) for rank in (0, 1) for iteration in (7, 14, 15)]
+    assert seeds == expected
+    assert len(set(seeds)) == 6
