@@ -148,6 +148,11 @@ def test_parts_of_a_batch_add_up_to_it(
         "start.freeze_norm=true",
         "model.coarse_norm=group",
         "model.coarse_channels=32",
+        "augment.crop=[64, 64]",
+        "augment.base_scale=2",
+        "augment.scale=[1, 1]",
+        "test.shortest=64",
+        "test.longest=64",
         "model.point.normalize=false",
         "optim.name=sgd",
     ]
