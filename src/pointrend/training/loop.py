@@ -14,6 +14,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from pointrend.errors import warn
 from pointrend.evaluation import Evaluation
 from pointrend.files import remove_temporary_files, write_atomically
 from pointrend.peak import peak, reset_peak
@@ -28,7 +29,7 @@ from pointrend.training.initial import load_start_weights
 from pointrend.training.launch import joined
 from pointrend.training.log import RunLog
 from pointrend.training.optim import build_optimizer, build_schedule
-from pointrend.training.precision import depthwise_in_float32
+from pointrend.training.precision import depthwise_in_float32, slow_bfloat16
 from pointrend.training.prepare import BEST_MODEL, LAST_MODEL, RESUME_FILE, Training, check_sizes
 from pointrend.training.recipe import to_yaml
 from pointrend.training.state import Run, averaged, check_finite
@@ -85,6 +86,8 @@ def train_prepared(training: Training, out: Path, *, resume: bool = False, stop_
         network = network.to(memory_format=torch.channels_last)
     if settings.precision == "bf16-mixed" and fabric.device.type == "cpu":
         depthwise_in_float32(network)
+        if slow_bfloat16() and fabric.is_global_zero:
+            warn("train.precision is bf16-mixed, which this CPU lacks: --set train.precision=32-true is much faster")
     optimizer = build_optimizer(network, recipe.optim)
     average = averaged(network, recipe.optim.ema) if recipe.optim.ema else None
     run = Run(fabric, training, network, optimizer, average, out)

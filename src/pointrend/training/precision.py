@@ -6,6 +6,7 @@ more than half of the time of a training step of a small network.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -18,6 +19,18 @@ class _Float32Conv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         with torch.autocast(input.device.type, enabled=False):
             return super().forward(input.float()).to(input.dtype)
+
+
+def slow_bfloat16(flags: Path = Path("/proc/cpuinfo")) -> bool:
+    """Return whether this CPU computes in bfloat16 by steps in software, which takes up to ten times as long.
+
+    Linux on x86 tells what its CPU has; others are taken to have it.
+    """
+    try:
+        text = flags.read_text()
+    except OSError:
+        return False
+    return "flags\t" in text and not {"avx512_bf16", "amx_bf16"} & set(text.split())
 
 
 def depthwise_in_float32(network: nn.Module) -> None:

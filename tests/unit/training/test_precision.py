@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from pointrend.models import Backbone
-from pointrend.training.precision import depthwise_in_float32
+from pointrend.training.precision import depthwise_in_float32, slow_bfloat16
 
 
 def small() -> nn.Sequential:
@@ -118,3 +119,19 @@ def test_a_backbone_of_others(name: str) -> None:
             torch.testing.assert_close(one, two)
         with torch.autocast("cpu", torch.bfloat16):
             assert [m.shape for m in backbone(images)] == [m.shape for m in expected]
+
+
+@pytest.mark.parametrize(
+    ("text", "slow"),
+    [
+        ("flags\t\t: fpu avx2 avx512f", True),
+        ("flags\t\t: fpu avx512_bf16 avx2", False),
+        ("flags\t\t: amx_bf16", False),
+        ("Features\t: fp asimd", False),  # another kind of CPU, which is not known
+        (None, False),
+    ],
+)
+def test_cpus_without_bfloat16_are_known_by_their_flags(tmp_path: Path, text: str | None, slow: bool) -> None:
+    if text is not None:
+        (tmp_path / "cpuinfo").write_text(text)
+    assert slow_bfloat16(tmp_path / "cpuinfo") == slow
