@@ -31,7 +31,7 @@ from pointrend.training.log import RunLog
 from pointrend.training.optim import build_optimizer, build_schedule
 from pointrend.training.precision import depthwise_in_float32, slow_bfloat16
 from pointrend.training.prepare import BEST_MODEL, LAST_MODEL, RESUME_FILE, Training, check_sizes
-from pointrend.training.recipe import to_yaml
+from pointrend.training.recipe import RecipeError, to_yaml
 from pointrend.training.state import Run, averaged, check_finite
 from pointrend.training.stopping import sigterm_noticed
 from pointrend.training.sync_norm import synchronise_norms
@@ -79,6 +79,8 @@ def train_prepared(training: Training, out: Path, *, resume: bool = False, stop_
         taken_table(taken, recipe.start.weights)
     freeze_backbone(network.backbone, norm=recipe.start.freeze_norm, stages=recipe.start.freeze_stages)
     if recipe.start.freeze != "nothing":
+        if recipe.start.freeze == "host" and getattr(training.spec.architecture, "host", None) is None:
+            raise RecipeError("start.freeze is host, but this recipe has no host: --freeze backbone")
         freeze_module(network.backbone)
     if settings.sync_norm and fabric.world_size > 1:
         network = synchronise_norms(network, fabric.device)

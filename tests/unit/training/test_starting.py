@@ -139,6 +139,21 @@ def test_classifiers_are_new_where_classes_are_others(
     assert new == {"coarse_head.classifier.weight", "point_head.classifier.weight"}
 
 
+def test_a_frozen_backbone_keeps_weights_and_statistics(data: Path, tmp_path: Path) -> None:
+    first = train_prepared(prepared(data, "optim.ema=0"), tmp_path / "first").model
+    settings = ("start.freeze=backbone", f"start.weights={first}", "optim.ema=0", "train.seed=3")
+    train_prepared(prepared(data, *settings), tmp_path / "again")
+    given, now = load_model(first).network.state_dict(), network_in(tmp_path / "again")
+    changed = {name for name, tensor in given.items() if not torch.equal(tensor, now[name])}
+    assert not any(name.startswith("backbone.") for name in changed)
+    assert {"coarse_head.classifier.weight", "pyramid.layer_blocks.0.0.weight"} <= changed
+
+
+def test_a_host_that_is_not_there_cannot_be_frozen(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="start.freeze is host, but this recipe has no host: --freeze backbone"):
+        train_prepared(prepared(data, "start.freeze=host"), tmp_path / "run")
+
+
 def test_weights_that_fit_nothing_are_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"the weights of people-lite0 fit no backbone of this recipe"):
         started(data, tmp_path / "run", "start.weights=people-lite0")
