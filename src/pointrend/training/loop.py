@@ -79,7 +79,8 @@ def train_prepared(training: Training, out: Path, *, resume: bool = False, stop_
         taken_table(taken, recipe.start.weights)
     freeze_backbone(network.backbone, norm=recipe.start.freeze_norm, stages=recipe.start.freeze_stages)
     if recipe.start.freeze != "nothing":
-        if recipe.start.freeze == "host" and getattr(training.spec.architecture, "host", None) is None:
+        layout = getattr(training.spec.architecture, "host", None)
+        if recipe.start.freeze == "host" and (layout is None or layout.family is None):
             raise RecipeError("start.freeze is host, but this recipe has no host: --freeze backbone")
         freeze_module(network.backbone)
     if settings.sync_norm and fabric.world_size > 1:
