@@ -7,19 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from miniatures import draw_scene, ellipses
+from miniatures import ellipses, write_split
 from PIL import Image
 
 CLASSES = ["background", "disc", "polygon"]
-
-
-def write_split(folder: Path, count: int, first_seed: int, size: int = 96) -> None:
-    (folder / "images").mkdir(parents=True)
-    (folder / "labels").mkdir()
-    for index in range(count):
-        image, labels = draw_scene(first_seed + index, size)
-        image.save(folder / "images" / f"{index:03d}.png")
-        labels.save(folder / "labels" / f"{index:03d}.png")
 
 
 @pytest.fixture(scope="session")

@@ -128,3 +128,13 @@ def coco(root: Path, *, images: int = 4) -> Path:
     test = {"images": listed, "categories": categories}
     (root / "annotations" / "image_info_test2017.json").write_text(json.dumps(test))
     return root
+
+
+def write_split(folder: Path, count: int, first_seed: int, size: int = 96) -> None:
+    """A split in the folder layout: scenes with the labels background, disc, polygon."""
+    (folder / "images").mkdir(parents=True)
+    (folder / "labels").mkdir()
+    for index in range(count):
+        image, labels = draw_scene(first_seed + index, size)
+        image.save(folder / "images" / f"{index:03d}.png")
+        labels.save(folder / "labels" / f"{index:03d}.png")

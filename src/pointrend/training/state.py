@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pointrend.errors import warn
@@ -23,6 +23,7 @@ from pointrend.training.recipe import different_keys, from_yaml, to_yaml
 from pointrend.training.sync_norm import average_statistics
 from pointrend.zoo import Model, save_model
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
 SHOWN = 3
 """The number of scores per row that are printed after an evaluation."""
 
@@ -145,9 +146,18 @@ class Run:
 
 
 def averaged(network: nn.Module, decay: float) -> AveragedModel:
-    """Return a network of exponential moving averages of weights and batch statistics."""
-    average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-    return AveragedModel(network, multi_avg_fn=average, use_buffers=True)
+    """Return a network of exponential moving averages of weights and batch statistics.
+
+    After n updates the decay is at most (1 + n) / (10 + n), so that the average of a short training is not mostly the
+    weights it started from.
+    """
+
+    def update(average: Tensors, current: Tensors, updates: Tensor | int) -> None:
+        number = int(updates)
+        at_most = (1 + number) / (10 + number)
+        get_ema_multi_avg_fn(min(decay, at_most))(average, current, updates)  # type: ignore[no-untyped-call]
+
+    return AveragedModel(network, multi_avg_fn=update, use_buffers=True)
 
 
 def check_finite(value: float, iteration: int, what: str = "loss") -> None:

@@ -150,7 +150,7 @@ def test_a_frozen_backbone_keeps_weights_and_statistics(data: Path, tmp_path: Pa
 
 
 def test_a_host_that_is_not_there_cannot_be_frozen(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="start.freeze is host, but this recipe has no host: --freeze backbone"):
+    with pytest.raises(RecipeError, match=r"start\.freeze is host, but this recipe has no host: --freeze backbone"):
         train_prepared(prepared(data, "start.freeze=host"), tmp_path / "run")
 
 
