@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -64,6 +65,8 @@ class Task:
     """Draws the windows that are trained on, from a recipe and a folder; None: samples of a split are."""
     explains: bool = False
     """Whether `pointrend.explain` can draw how a result was rendered."""
+    check_loss: Callable[[Any, int], None] = lambda loss, num_classes: None
+    """Raises if the settings of the loss do not fit a number of classes, or need a package that is missing."""
     samples: str | None = None
     """The task of the data sets that models are trained and scored on; None: its own."""
     metrics: tuple[str, ...] = ()
@@ -71,8 +74,13 @@ class Task:
 
 
 def _semantic_objective(network: Any, recipe: SemanticRecipe, samples: SampleSet) -> nn.Module:
-    balance = recipe.loss.class_balance
-    return SemanticObjective(network, recipe.loss, balanced_weights(samples, balance) if balance else None)
+    loss = recipe.loss
+    loss.check(len(samples.classes), independent=network.independent)
+    if loss.class_weights is not None:
+        return SemanticObjective(network, loss, torch.tensor(loss.class_weights))
+    return SemanticObjective(
+        network, loss, balanced_weights(samples, loss.class_balance) if loss.class_balance else None
+    )
 
 
 def _mask_windows(recipe: RefinerRecipe, root: Path) -> Dataset[Any]:
@@ -97,6 +105,7 @@ TASKS: dict[str, Task] = {
         reference=SemanticReference,
         maps=LABELS,
         explains=True,
+        check_loss=lambda loss, num_classes: loss.check(num_classes, independent=False),
     ),
     "multi-label": Task(
         spec=MultiLabelSpec,
@@ -111,6 +120,7 @@ TASKS: dict[str, Task] = {
         truth=true_labels,
         main_score="miou",
         reference=SemanticReference,
+        check_loss=lambda loss, num_classes: loss.check(num_classes, independent=True),
         samples="semantic",
         metrics=("multi-label",),
     ),
