@@ -27,7 +27,7 @@ class HardPixels(Strict):
 def hard_labels(logits: Tensor, labels: Tensor, settings: HardPixels) -> Tensor:
     """Return the labels with the easy pixels ignored.
 
-    A pixel is easy if its class has a probability of at least `threshold`, and it is not among the `min_kept` * N pixels
+    A pixel is easy if its class has a probability of at least `threshold` and it is not among the `min_kept` * N pixels
     of the batch whose class has the lowest, as in mmsegmentation's `OHEMPixelSampler`.
 
     Args:

@@ -32,7 +32,6 @@ from pointrend.objectives.mining import HardPixels, hard_labels
 from pointrend.objectives.regions import dice_loss, lovasz_loss, require_region_losses
 from pointrend.strict import Strict
 
-
 Weight = Annotated[float, Field(ge=0, le=MAX_FACTOR)]
 
 
