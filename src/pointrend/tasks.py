@@ -59,6 +59,8 @@ class Task:
     """Reads and compares numbers of other implementations; None: there are none."""
     maps: LabelMaps | None = None
     """Label maps of results and of annotations, for reports; None: there are no reports."""
+    command: str = "pointrend predict PHOTO --model {model} --out out"
+    """How a model file is used, for the end of a training."""
     needs: str | None = None
     """What an image alone lacks for a prediction, and what to do; None: nothing."""
     windows: Callable[[Any, Path], Dataset[Any]] | None = None
@@ -152,6 +154,7 @@ TASKS: dict[str, Task] = {
         truth=true_labels,
         main_score="boundary_iou",
         reference=None,
+        command="pointrend refine PHOTO MASK --model {model} --out out",
         needs="a mask to refine: pointrend.refine(image, mask), or pointrend refine PHOTO MASK --out OUT",
         windows=_mask_windows,
     ),

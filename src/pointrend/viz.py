@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from pycocotools import mask as rle
 
 from pointrend.data.classes import ClassInfo, generate_colors
+from pointrend.data.samples import InstanceTruth
 
 DARK = 64
 """Images of which nearly all values are below it are stretched in overlays."""
@@ -104,6 +106,16 @@ def draw_instances(
     counts = np.bincount(np.asarray(class_ids, np.int64), minlength=len(classes))
     order = [i for i in np.argsort(-counts, kind="stable") if counts[i]]
     return add_legend(result, [(classes[i], f"{classes[i].name}  {counts[i]}") for i in order])
+
+
+def draw_truth(image: np.ndarray, truth: np.ndarray | InstanceTruth, classes: Sequence[ClassInfo]) -> Image.Image:
+    """Draw annotations on an image (H, W, 3) as results are drawn: label maps (H, W), or objects without crowds."""
+    if isinstance(truth, np.ndarray):
+        return draw_overlay(image, truth, classes)
+    whole = (0, 0, image.shape[1], image.shape[0])
+    shown = [index for index, crowd in enumerate(truth.crowd) if not crowd]
+    masks = [(whole, rle.decode(truth.masks[index]).astype(bool)) for index in shown]
+    return draw_instances(image, masks, [int(truth.classes[index]) for index in shown], classes)
 
 
 def brightened(image: np.ndarray) -> np.ndarray:

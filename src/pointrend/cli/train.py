@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from importlib import import_module
 from pathlib import Path
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from pointrend.training.prepare import Training
+    from pointrend.training.runs import Run
 
 
 def require_training_extra() -> None:
@@ -38,6 +40,13 @@ def train(
             help="Change a setting, e.g. train.iterations=2000. May be repeated. OUT/recipe.yaml lists all settings.",
         ),
     ] = None,
+    logger: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Takes the numbers of OUT/log.csv too: tensorboard (the default), wandb or mlflow. May be repeated.",
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from OUT's last checkpoint.")] = False,
     skip_bad: Annotated[
         bool,
@@ -50,22 +59,29 @@ def train(
     """Train a model from a recipe.
 
     Writes OUT/best.safetensors (by mIoU or mask AP on val) and OUT/last.safetensors, which can be given as MODEL to
-    `predict` and `eval`, and the logs OUT/log.csv and OUT/tensorboard. Stop with Ctrl-C and continue with --resume.
+    `predict` and `eval`; OUT/log.csv, curves.png and samples/, which show how it goes; OUT/recipe.yaml and run.json,
+    which say what was run with what. Stop with Ctrl-C and continue with --resume. `pointrend runs` compares several.
     """
     require_training_extra()
     from rich.console import Console
 
     from pointrend.progress import counting
+    from pointrend.training.loggers import check_loggers
     from pointrend.training.loop import train_prepared
     from pointrend.training.memory import keep_freed_memory
     from pointrend.training.prepare import check_output, prepare
     from pointrend.training.recipe import load_recipe
+    from pointrend.training.runs import read_run
 
     first = os.environ.get("LOCAL_RANK", "0") == "0"  # training on several devices starts this command again
     console = Console(stderr=True, quiet=not first)
     with one_line_errors(code=WRONG_USAGE):
         flags = {"data.skip_bad": skip_bad, "data.allow_empty_classes": allow_empty_classes}
-        settings = load_recipe(recipe, [*(set_ or ()), *(f"{key}=true" for key, given in flags.items() if given)])
+        changes = [*(set_ or ()), *(f"{key}=true" for key, given in flags.items() if given)]
+        if logger:
+            changes.append(f"train.loggers={json.dumps(logger)}")
+        settings = load_recipe(recipe, changes)
+        check_loggers(settings.train.loggers)
         if first:
             check_output(out, resume=resume)
     with counting("checking {}", console=console) as progress:
@@ -74,7 +90,16 @@ def train(
     if settings.train.accelerator == "cpu":
         keep_freed_memory()
     outcome = train_prepared(training, out, resume=resume)
-    console.print(f"done: {outcome.model} after {outcome.iteration} iterations", highlight=False, soft_wrap=True)
+    if first:
+        console.print(_ending(read_run(out), outcome.iteration), highlight=False, markup=False, soft_wrap=True)
+
+
+def _ending(run: Run, iteration: int) -> str:
+    """Return one line with the model that a training made, and the command that uses it."""
+    from pointrend.training.runs import use
+
+    reached = "" if run.best is None else f" ({run.score} {run.best:.2f} at iteration {run.best_at})"
+    return f"done after {iteration} iterations; the best model is {run.model}{reached}; to use it: {use(run)}"
 
 
 def _contents(training: Training) -> Group:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,16 @@ from pointrend.progress import TrainingProgress
 from pointrend.recipes import TrainSettings
 from pointrend.spec import TrainingFacts
 from pointrend.training.checkpoint import CheckpointError, TrainingState, load_checkpoint, save_checkpoint
+from pointrend.training.curves import draw_curves
+from pointrend.training.environment import record_start
 from pointrend.training.freeze import freeze_backbone
 from pointrend.training.initial import load_start_weights
-from pointrend.training.log import RunLog
+from pointrend.training.log import SCORE, RunLog
 from pointrend.training.optim import build_optimizer, build_schedule
 from pointrend.training.precision import depthwise_in_float32
 from pointrend.training.prepare import BEST_MODEL, LAST_MODEL, RESUME_FILE, Training, check_sizes
 from pointrend.training.recipe import RecipeError, different_keys, from_yaml, to_yaml
+from pointrend.training.samples import SAMPLES_FOLDER, save_samples
 from pointrend.zoo import Model, save_model
 
 SHOWN = 3
@@ -86,6 +89,13 @@ def train_prepared(training: Training, out: Path, *, resume: bool = False, stop_
     if fabric.is_global_zero:
         remove_temporary_files(out)
         write_atomically(out / "recipe.yaml", to_yaml(recipe).encode())
+        record_start(
+            out,
+            iteration=run.iteration,
+            device=fabric.device,
+            processes=fabric.world_size,
+            precision=settings.precision,
+        )
     end = min(settings.iterations, stop_after or settings.iterations)
 
     schedule = build_schedule(optimizer, recipe.optim, total=settings.iterations, iteration=run.iteration)
@@ -93,9 +103,9 @@ def train_prepared(training: Training, out: Path, *, resume: bool = False, stop_
     stepper = fabric.setup_optimizers(optimizer)
     assert not isinstance(stepper, tuple)  # as one optimiser was given
     batches = _batches(settings, training, fabric, start=run.iteration)
-    log = RunLog(out, iteration=run.iteration) if fabric.is_global_zero else None
+    log = RunLog(out, recipe, iteration=run.iteration) if fabric.is_global_zero else None
     with (
-        closing(log) if log else nullcontext(),
+        log or nullcontext(),
         TrainingProgress(
             settings.iterations, run.iteration, line_every=10 * settings.log_every, enabled=fabric.is_global_zero
         ) as progress,
@@ -122,6 +132,7 @@ def train_prepared(training: Training, out: Path, *, resume: bool = False, stop_
 
             clock.tick()
             done = run.iteration
+            progress.advance(done)
             evaluates = run.evaluates_now()
             saves = evaluates or done % settings.save_every == 0 or done == end
             numbers: dict[str, float] = {}
@@ -136,6 +147,8 @@ def train_prepared(training: Training, out: Path, *, resume: bool = False, stop_
                 clock.reset()
             if log and numbers:
                 log.write(done, numbers)
+            if log and (evaluates or done == end):
+                draw_curves(out, title=recipe.name, score=training.task.main_score)
             if saves:
                 run.save()
     best = out / BEST_MODEL
@@ -192,11 +205,13 @@ class _Run:
                 listed = "  ".join(f"{title} {numbers[name]:5.2f}" for name, title in shown)
                 note(f"iteration {self.iteration}  {row:9s}  {listed}")
             *_, last = self.scores.rows.values()
-            score = last[self.training.task.main_score]
+            score = values[SCORE] = last[self.training.task.main_score]
             score = -1.0 if math.isnan(score) else score
             if score > self.best:
                 self.best = score
                 save_model(self.result, self.out / BEST_MODEL)
+            picture = self.out / SAMPLES_FOLDER / f"{self.iteration:06d}.png"
+            save_samples(self.result, self.training.val_samples, picture)
         self.fabric.barrier()
         return values
 
