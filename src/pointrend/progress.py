@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 def duration(seconds: float) -> str:
     """Return a time as its two largest units: 45 s, 12 min, 2 h 05 min, 3 d 04 h."""
     minutes = round(seconds / 60)
-    if minutes < 1 or seconds < 60:
+    if seconds < 59.5:
         return f"{seconds:.0f} s"
     if minutes < 60:
         return f"{minutes} min"

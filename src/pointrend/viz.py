@@ -139,18 +139,26 @@ def outline_width(size: tuple[int, ...]) -> int:
     return max(1, round(math.hypot(*size) / 1800))
 
 
-def add_legend(image: Image.Image, entries: Sequence[LegendEntry]) -> Image.Image:
-    """Add a legend below (landscape) or at the right (portrait) of an image."""
+def add_legend(
+    image: Image.Image, entries: Sequence[LegendEntry], *, text: int | None = None, below: bool | None = None
+) -> Image.Image:
+    """Add a legend to an image: below, or at the right.
+
+    Args:
+        image: stays at the upper left.
+        entries: classes, and what stands beside their colours.
+        text: the height of letters in pixels; None: readable when the whole image fits the screen.
+        below: None: of a landscape, not of a portrait.
+    """
     if not entries:
         return image
-    # Readable when the whole image fits the screen.
-    text = max(13, round(math.sqrt(image.width * image.height) / 38))
+    text = text or max(13, round(math.sqrt(image.width * image.height) / 38))
     font = ImageFont.load_default(size=text)
     widths = [math.ceil(font.getlength(label)) for _, label in entries]
     gap, swatch, line = math.ceil(text * 0.6), text, math.ceil(text * 1.5)
     cell = gap + swatch + gap // 2 + max(widths) + gap
 
-    below = image.width >= image.height
+    below = image.width >= image.height if below is None else below
     if below:
         columns = max(1, min(len(entries), image.width // cell))
         rows = math.ceil(len(entries) / columns)

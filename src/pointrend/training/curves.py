@@ -33,6 +33,7 @@ def draw_curves(folder: Path, *, title: str, score: str) -> Path:
         LogError: the log is damaged.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     rows = read_log(folder / LOG_FILE)
     figure = Figure(figsize=(9, 8), layout="constrained")
@@ -44,6 +45,7 @@ def draw_curves(folder: Path, *, title: str, score: str) -> Path:
     rates.set_ylabel("learning rate")
     rates.set_ylim(bottom=0)
     rates.set_xlabel("iteration")
+    rates.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in (losses, scores, rates):
         axes.grid(color="#e5e7eb")
         axes.spines[["top", "right"]].set_visible(False)
@@ -71,8 +73,8 @@ def smoothed(values: Sequence[float], width: int) -> np.ndarray:
 
 def loss_names(rows: Sequence[Row]) -> list[str]:
     """Return the columns of losses, the total first, without those that are always 0."""
-    names = sorted({name for row in rows for name in row if name == "loss" or name.startswith("loss_")}, key=len)
-    return ["loss", *(name for name in names if name != "loss" and any(series(rows, name)[1]))]
+    parts = sorted({name for row in rows for name in row if name.startswith("loss_")})
+    return ["loss", *(name for name in parts if any(series(rows, name)[1]))]
 
 
 def _draw_losses(axes: Axes, rows: Sequence[Row]) -> None:

@@ -21,6 +21,7 @@ EDGE = 400
 """Pixels of the longest edge of an image in the picture."""
 GAP = 8
 HEAD = 26
+TEXT = 15
 TITLES = ("photograph", "truth", "prediction")
 MAX_LEGEND = 40
 """The maximum number of classes in a legend."""
@@ -46,7 +47,7 @@ def save_samples(model: Model, samples: SampleSet, path: Path) -> None:
         rows.append([_small(image.crop((0, 0, size[1], size[0]))) for image in drawn])
     picture = beside_each_other(rows, TITLES)
     if 1 < len(samples.classes) <= MAX_LEGEND:
-        picture = add_legend(picture, [(info, info.name) for info in samples.classes])
+        picture = add_legend(picture, [(info, info.name) for info in samples.classes], text=TEXT, below=True)
     write_atomically(path, png_bytes(picture))
 
 
@@ -57,7 +58,7 @@ def beside_each_other(rows: Sequence[Sequence[Image.Image]], titles: Sequence[st
     size = (sum(widths) + GAP * (len(widths) + 1), HEAD + sum(heights) + GAP * len(heights))
     picture = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(picture)
-    font = ImageFont.load_default(size=15)
+    font = ImageFont.load_default(size=TEXT)
     left = GAP
     for column, (title, width) in enumerate(zip(titles, widths, strict=True)):
         draw.text((left + width / 2, HEAD / 2), title, fill="black", font=font, anchor="mm")

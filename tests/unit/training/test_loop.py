@@ -6,15 +6,20 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pointrend.data import find_samples
+from pointrend import tasks
+from pointrend.data import SemanticBatch, find_samples
+from pointrend.objectives.semantic import SemanticLosses, SemanticObjective
+from pointrend.training import loop
 from pointrend.training.loop import Outcome, _step_seed, train_prepared
 from pointrend.training.prepare import Training
 from pointrend.training.recipe import load_recipe
@@ -118,6 +123,33 @@ def test_the_log_has_a_row_an_iteration_and_a_resumed_one_goes_on(
     with (tmp_path / "run" / "log.csv").open() as file:
         assert [row["step"] for row in csv.DictReader(file)] == ["1", "2", "3"]
     assert state["iteration"] == 3
+
+
+@pytest.mark.parametrize("rank", [0, 3])
+def test_every_process_draws_by_its_own_rank(
+    train: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, rank: int
+) -> None:
+    """Augmentations, points and dropout of the processes would else be the same."""
+    seeds: list[tuple[int, int]] = []
+    ranks: list[int] = []
+
+    class Sampler(loop.IterationBatchSampler):
+        def __init__(self, *arguments: Any, rank: int, **more: Any) -> None:
+            ranks.append(rank)
+            super().__init__(*arguments, rank=0, **more)
+
+    class Objective(SemanticObjective):
+        def forward(self, batch: SemanticBatch, seed: int) -> SemanticLosses:
+            seeds.append((seed, torch.initial_seed()))
+            return super().forward(batch, seed)
+
+    monkeypatch.setattr(Fabric, "global_rank", property(lambda self: rank))
+    monkeypatch.setattr(loop, "IterationBatchSampler", Sampler)
+    monkeypatch.setattr(tasks, "SemanticObjective", Objective)
+    train("train.seed=5", "train.eval_every=100")
+    expected = [_step_seed(5, iteration, rank) for iteration in range(3)]
+    assert seeds == [(seed, seed) for seed in expected]
+    assert ranks == [rank]
 
 
 def test_seeds_differ_by_process_iteration_and_seed() -> None:
