@@ -48,7 +48,7 @@ def environment() -> dict[str, Any]:
 def command() -> str:
     """Return the command that started this program, as a shell takes it."""
     program = Path(sys.argv[0])
-    name = "python -m pointrend" if program.name == "__main__.py" else program.name
+    name = f"python -m {program.parent.name}" if program.name == "__main__.py" else program.name
     return " ".join([name, *(shlex.quote(argument) for argument in sys.argv[1:])])
 
 

@@ -37,17 +37,18 @@ def chosen(samples: SampleSet, count: int = COUNT) -> list[Sample]:
 def save_samples(model: Model, samples: SampleSet, path: Path) -> None:
     """Draw what a model predicts for a few images beside their photographs and truths; write it atomically."""
     predictor = model.predictor()
+    classes = model.spec.classes  # those of the data, with one colour each for truth and prediction
     rows = []
     for sample in chosen(samples):
         pixels = read_photo(sample.image, model.spec.input.reading).pixels
         size = (pixels.shape[0], pixels.shape[1])
-        truth = draw_truth(pixels, sample.annotations.truth(size), samples.classes)
+        truth = draw_truth(pixels, sample.annotations.truth(size), classes)
         drawn = (Image.fromarray(brightened(pixels)), truth, predictor.predict(pixels).overlay())
         # Without legends, which lie below or at the right.
         rows.append([_small(image.crop((0, 0, size[1], size[0]))) for image in drawn])
     picture = beside_each_other(rows, TITLES)
-    if 1 < len(samples.classes) <= MAX_LEGEND:
-        picture = add_legend(picture, [(info, info.name) for info in samples.classes], text=TEXT, below=True)
+    if 1 < len(classes) <= MAX_LEGEND:
+        picture = add_legend(picture, [(info, info.name) for info in classes], text=TEXT, below=True)
     write_atomically(path, png_bytes(picture))
 
 

@@ -13,6 +13,7 @@ from people_files import write_coco, write_labels
 from PIL import Image
 
 from pointrend.data import SampleSet, find_samples
+from pointrend.data.reading import Reading
 from pointrend.results import SemanticResult
 from pointrend.training.samples import EDGE, GAP, HEAD, beside_each_other, chosen, save_samples
 from pointrend.viz import draw_truth
@@ -28,7 +29,7 @@ class Everything:
 
     def __init__(self, samples: SampleSet) -> None:
         self.classes = samples.classes
-        self.spec = SimpleNamespace(input=SimpleNamespace(reading=None))
+        self.spec = SimpleNamespace(input=SimpleNamespace(reading=Reading()), classes=samples.classes)
 
     def predictor(self) -> Any:
         def predict(pixels: np.ndarray) -> SemanticResult:
@@ -40,9 +41,6 @@ class Everything:
 def test_truth_and_prediction_stand_beside_the_photograph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     samples = labelled(tmp_path)
     model: Any = Everything(samples)
-    from pointrend.data.reading import Reading
-
-    model.spec.input.reading = Reading()
     path = tmp_path / "samples" / "000003.png"
     save_samples(model, samples, path)
     with Image.open(path) as image:
