@@ -10,6 +10,24 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 
+def duration(seconds: float) -> str:
+    """Return a time as its two largest units: 45 s, 12 min, 2 h 05 min, 3 d 04 h."""
+    minutes = round(seconds / 60)
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours < 24 else f"{hours // 24} d {hours % 24:02d} h"
+
+
+def speed(images_per_second: float) -> str:
+    """Return images per second, or seconds an image where that is below one."""
+    if images_per_second >= 1 or images_per_second <= 0:
+        return f"{images_per_second:.1f} images/s" if images_per_second > 0 else "-"
+    return f"{1 / images_per_second:.1f} s/image"
+
+
 @contextmanager
 def counting(text: str, *, console: Console) -> Iterator[Callable[[str, int, int], None]]:
     """Yield a function `(name, done, total)` that shows the progress of a job; each name has a bar.
@@ -55,11 +73,11 @@ class TrainingProgress:
             MofNCompleteColumn(),
             BarColumn(),
             TextColumn("{task.fields[numbers]}"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}"),  # rich's own forgets iterations of more than 30 s
             console=self._console,
             disable=not self._console.is_terminal,
         )
-        self._task = self._bar.add_task("train", total=total, completed=done, numbers="")
+        self._task = self._bar.add_task("train", total=total, completed=done, numbers="", left="")
 
     def __enter__(self) -> TrainingProgress:
         self._bar.start()
@@ -68,17 +86,27 @@ class TrainingProgress:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
+    def advance(self, iteration: int) -> None:
+        """Show that `iteration` iterations are done."""
+        self._bar.update(self._task, completed=iteration, left=self._left(iteration))
+
     def update(self, iteration: int, values: Mapping[str, float]) -> None:
         """Show the numbers after `iteration` iterations."""
         numbers = (
             f"loss {values['loss']:.3f}  point acc {100 * values['point_accuracy']:.1f} %  "
-            f"lr {values['lr']:.2e}  {values['images_per_second']:.1f} images/s"
+            f"lr {values['lr']:.2e}  {speed(values['images_per_second'])}"
         )
-        self._bar.update(self._task, completed=iteration, numbers=numbers)
+        self._bar.update(self._task, completed=iteration, numbers=numbers, left=self._left(iteration))
         if not self._console.is_terminal and (iteration % self._line_every == 0 or iteration == self._total):
-            elapsed = time.monotonic() - self._started
-            left = elapsed / max(1, iteration - self._first) * (self._total - iteration)
-            self.note(f"{iteration}/{self._total}  {numbers}  {left / 60:.0f} min left")
+            self.note(f"{iteration}/{self._total}  {numbers}  {self._left(iteration)}")
+
+    def _left(self, iteration: int) -> str:
+        """Return the time left, by the mean time of the iterations since the start, evaluations included."""
+        done = iteration - self._first
+        if done < 1:
+            return ""
+        elapsed = time.monotonic() - self._started
+        return f"{duration(elapsed / done * (self._total - iteration))} left"
 
     def note(self, line: str) -> None:
         """Print a line above the bar."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -58,12 +59,16 @@ class Task:
     """Reads and compares numbers of other implementations; None: there are none."""
     maps: LabelMaps | None = None
     """Label maps of results and of annotations, for reports; None: there are no reports."""
+    command: str = "pointrend predict PHOTO --model {model} --out out"
+    """How a model file is used, for the end of a training."""
     needs: str | None = None
     """What an image alone lacks for a prediction, and what to do; None: nothing."""
     windows: Callable[[Any, Path], Dataset[Any]] | None = None
     """Draws the windows that are trained on, from a recipe and a folder; None: samples of a split are."""
     explains: bool = False
     """Whether `pointrend.explain` can draw how a result was rendered."""
+    check_loss: Callable[[Any, int], None] = lambda loss, num_classes: None
+    """Raises if the settings of the loss do not fit a number of classes, or need a package that is missing."""
     samples: str | None = None
     """The task of the data sets that models are trained and scored on; None: its own."""
     metrics: tuple[str, ...] = ()
@@ -71,8 +76,13 @@ class Task:
 
 
 def _semantic_objective(network: Any, recipe: SemanticRecipe, samples: SampleSet) -> nn.Module:
-    balance = recipe.loss.class_balance
-    return SemanticObjective(network, recipe.loss, balanced_weights(samples, balance) if balance else None)
+    loss = recipe.loss
+    loss.check(len(samples.classes), independent=network.independent)
+    if loss.class_weights is not None:
+        return SemanticObjective(network, loss, torch.tensor(loss.class_weights))
+    return SemanticObjective(
+        network, loss, balanced_weights(samples, loss.class_balance) if loss.class_balance else None
+    )
 
 
 def _mask_windows(recipe: RefinerRecipe, root: Path) -> Dataset[Any]:
@@ -97,6 +107,7 @@ TASKS: dict[str, Task] = {
         reference=SemanticReference,
         maps=LABELS,
         explains=True,
+        check_loss=lambda loss, num_classes: loss.check(num_classes, independent=False),
     ),
     "multi-label": Task(
         spec=MultiLabelSpec,
@@ -111,6 +122,7 @@ TASKS: dict[str, Task] = {
         truth=true_labels,
         main_score="miou",
         reference=SemanticReference,
+        check_loss=lambda loss, num_classes: loss.check(num_classes, independent=True),
         samples="semantic",
         metrics=("multi-label",),
     ),
@@ -142,6 +154,7 @@ TASKS: dict[str, Task] = {
         truth=true_labels,
         main_score="boundary_iou",
         reference=None,
+        command="pointrend refine PHOTO MASK --model {model} --out out",
         needs="a mask to refine: pointrend.refine(image, mask), or pointrend refine PHOTO MASK --out OUT",
         windows=_mask_windows,
     ),

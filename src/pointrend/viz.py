@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from pycocotools import mask as rle
 
 from pointrend.data.classes import ClassInfo, generate_colors
+from pointrend.data.samples import InstanceTruth
 
 DARK = 64
 """Images of which nearly all values are below it are stretched in overlays."""
@@ -106,6 +108,16 @@ def draw_instances(
     return add_legend(result, [(classes[i], f"{classes[i].name}  {counts[i]}") for i in order])
 
 
+def draw_truth(image: np.ndarray, truth: np.ndarray | InstanceTruth, classes: Sequence[ClassInfo]) -> Image.Image:
+    """Draw annotations on an image (H, W, 3) as results are drawn: label maps (H, W), or objects without crowds."""
+    if isinstance(truth, np.ndarray):
+        return draw_overlay(image, truth, classes)
+    whole = (0, 0, image.shape[1], image.shape[0])
+    shown = [index for index, crowd in enumerate(truth.crowd) if not crowd]
+    masks = [(whole, rle.decode(truth.masks[index]).astype(bool)) for index in shown]
+    return draw_instances(image, masks, [int(truth.classes[index]) for index in shown], classes)
+
+
 def brightened(image: np.ndarray) -> np.ndarray:
     """Return an image (H, W, 3) uint8 with its values stretched if it is so dark that little can be seen."""
     sample = image[:: max(1, image.shape[0] // 500), :: max(1, image.shape[1] // 500)]
@@ -127,18 +139,26 @@ def outline_width(size: tuple[int, ...]) -> int:
     return max(1, round(math.hypot(*size) / 1800))
 
 
-def add_legend(image: Image.Image, entries: Sequence[LegendEntry]) -> Image.Image:
-    """Add a legend below (landscape) or at the right (portrait) of an image."""
+def add_legend(
+    image: Image.Image, entries: Sequence[LegendEntry], *, text: int | None = None, below: bool | None = None
+) -> Image.Image:
+    """Add a legend to an image: below, or at the right.
+
+    Args:
+        image: stays at the upper left.
+        entries: classes, and what stands beside their colours.
+        text: the height of letters in pixels; None: readable when the whole image fits the screen.
+        below: None: of a landscape, not of a portrait.
+    """
     if not entries:
         return image
-    # Readable when the whole image fits the screen.
-    text = max(13, round(math.sqrt(image.width * image.height) / 38))
+    text = text or max(13, round(math.sqrt(image.width * image.height) / 38))
     font = ImageFont.load_default(size=text)
     widths = [math.ceil(font.getlength(label)) for _, label in entries]
     gap, swatch, line = math.ceil(text * 0.6), text, math.ceil(text * 1.5)
     cell = gap + swatch + gap // 2 + max(widths) + gap
 
-    below = image.width >= image.height
+    below = image.width >= image.height if below is None else below
     if below:
         columns = max(1, min(len(entries), image.width // cell))
         rows = math.ceil(len(entries) / columns)

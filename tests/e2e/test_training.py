@@ -45,9 +45,10 @@ def test_rendering_beats_its_own_coarse_row(trained: Outcome) -> None:
 
 def test_run_folder_holds_models_log_and_recipe(trained: Outcome) -> None:
     out = trained.model.parent
-    assert {"best.safetensors", "last.safetensors", "last.pt", "log.csv", "recipe.yaml", "tensorboard"} == {
-        path.name for path in out.iterdir()
-    }
+    models = {"best.safetensors", "last.safetensors", "last.pt"}
+    shown = {"log.csv", "tensorboard", "curves.png", "samples"}
+    assert models | shown | {"recipe.yaml", "run.json"} == {path.name for path in out.iterdir()}
+    assert sorted(path.name for path in (out / "samples").iterdir()) == ["000080.png", "000160.png"]
     with (out / "log.csv").open() as file:
         rows = list(csv.DictReader(file))
     losses = [float(row["loss"]) for row in rows]
@@ -60,7 +61,9 @@ def test_run_folder_holds_models_log_and_recipe(trained: Outcome) -> None:
     assert facts.peak_memory is not None
     assert facts.peak_memory >= 0.99e9 * peaks[0]
     assert losses[-1] < 0.5 * losses[0]
-    assert [row["step"] for row in rows if row["val/pointrend/miou"]] == ["80", "160"]
+    evaluated = [row for row in rows if row["val/pointrend/miou"]]
+    assert [row["step"] for row in evaluated] == ["80", "160"]
+    assert all(row["val/score"] == row["val/pointrend/miou"] for row in evaluated)
 
 
 def command(*arguments: str) -> int:

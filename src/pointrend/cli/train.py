@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from pointrend.training.prepare import Training
+    from pointrend.training.runs import Run
 
 
 def require_training_extra() -> None:
@@ -50,6 +51,13 @@ def train(
         int | None, typer.Option(min=1, help="Processes on each node. torchrun and srun start them themselves.")
     ] = None,
     nodes: Annotated[int | None, typer.Option(min=1, help="Nodes, each of which runs this command.")] = None,
+    logger: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Takes the numbers of OUT/log.csv too: tensorboard (the default), wandb or mlflow. May be repeated.",
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from OUT's last checkpoint.")] = False,
     skip_bad: Annotated[
         bool,
@@ -62,17 +70,20 @@ def train(
     """Train a model from a recipe.
 
     Writes OUT/best.safetensors (by mIoU or mask AP on val) and OUT/last.safetensors, which can be given as MODEL to
-    `predict` and `eval`, and the logs OUT/log.csv and OUT/tensorboard. Stop with Ctrl-C and continue with --resume.
+    `predict` and `eval`; OUT/log.csv, curves.png and samples/, which show how it goes; OUT/recipe.yaml and run.json,
+    which say what was run with what. Stop with Ctrl-C and continue with --resume. `pointrend runs` compares several.
     """
     require_training_extra()
     from rich.console import Console
 
     from pointrend.progress import counting
     from pointrend.training.launch import is_first
+    from pointrend.training.loggers import check_loggers
     from pointrend.training.loop import train_prepared
     from pointrend.training.memory import keep_freed_memory
     from pointrend.training.prepare import check_output, prepare
     from pointrend.training.recipe import load_recipe
+    from pointrend.training.runs import read_run
 
     first = is_first()
     console = Console(stderr=True, quiet=not first)
@@ -82,11 +93,13 @@ def train(
             "start.freeze": freeze,
             "train.devices": devices,
             "train.nodes": nodes,
+            "train.loggers": logger,
             "data.skip_bad": skip_bad or None,
             "data.allow_empty_classes": allow_empty_classes or None,
         }
-        given = [f"{key}={json.dumps(value)}" for key, value in flags.items() if value is not None]
+        given = [f"{key}={json.dumps(value)}" for key, value in flags.items() if value]
         settings = load_recipe(recipe, [*(set_ or ()), *given])
+        check_loggers(settings.train.loggers)
         if first:
             check_output(out, resume=resume)
     with counting("checking {}", console=console) as progress:
@@ -102,7 +115,16 @@ def train(
             soft_wrap=True,
         )
         raise typer.Exit(STOPPED)
-    console.print(f"done: {outcome.model} after {outcome.iteration} iterations", highlight=False, soft_wrap=True)
+    if first:
+        console.print(_ending(read_run(out), outcome.iteration), highlight=False, markup=False, soft_wrap=True)
+
+
+def _ending(run: Run, iteration: int) -> str:
+    """Return one line with the model that a training made, and the command that uses it."""
+    from pointrend.training.runs import use
+
+    reached = "" if run.best is None else f" ({run.score} {run.best:.2f} at iteration {run.best_at})"
+    return f"done after {iteration} iterations; the best model is {run.model}{reached}; to use it: {use(run)}"
 
 
 def _contents(training: Training) -> Group:

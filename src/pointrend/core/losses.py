@@ -34,6 +34,8 @@ def semantic_cross_entropy(
     class_weights: Tensor | None = None,
     average: Average = "labelled",
     count: Count = own_count,
+    label_smoothing: float = 0.0,
+    focal_gamma: float = 0.0,
 ) -> Tensor:
     """Return the mean cross entropy over pixels or points; 0 where all are ignored.
 
@@ -46,6 +48,9 @@ def semantic_cross_entropy(
         average: "labelled" divides by the number (or weight) of what is not ignored, "all" by the number of all pixels
             or points, as mmsegmentation does unless it is told `avg_non_ignore`.
         count: of several processes, see `Count`.
+        label_smoothing: the part of the target, in [0, 1), that all classes (for C = 1: both) share equally.
+        focal_gamma: the focal loss (arXiv 1708.02002): of each pixel or point (1 - p) ** gamma times the cross entropy,
+            where p is the probability of its label, or, with smoothing, exp(-cross entropy); 0 is cross entropy.
 
     Returns:
         A scalar, float32 or float64, computed at that precision also under autocast.
@@ -71,9 +76,13 @@ def semantic_cross_entropy(
     with torch.autocast(logits.device.type, enabled=False):
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if logits.shape[1] == 1:
-            each = F.binary_cross_entropy_with_logits(logits.squeeze(1), target.to(logits), reduction="none")
+            soft = _smoothed(target.to(logits), label_smoothing)
+            each = F.binary_cross_entropy_with_logits(logits.squeeze(1), soft, reduction="none")
         else:
-            each = F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="none")
+            each = F.cross_entropy(
+                logits, labels, ignore_index=ignore_index, reduction="none", label_smoothing=label_smoothing
+            )
+        each = _focal(each, focal_gamma)
         weight = counted.to(each) if class_weights is None else class_weights.to(each)[target] * counted
         total = (each * weight).sum()
         if average == "all":
@@ -90,6 +99,8 @@ def independent_cross_entropy(
     class_weights: Tensor | None = None,
     average: Average = "labelled",
     count: Count = own_count,
+    label_smoothing: float = 0.0,
+    focal_gamma: float = 0.0,
 ) -> Tensor:
     """Return the mean binary cross entropy of independent classes over pixels or points, and over classes.
 
@@ -100,6 +111,8 @@ def independent_cross_entropy(
         ignore_index: the label that does not count.
         class_weights: (C,), of each class's own binary cross entropy.
         average, count: as in `semantic_cross_entropy`.
+        label_smoothing: the part of each class's target, in [0, 1), that "yes" and "no" share equally.
+        focal_gamma: as in `semantic_cross_entropy`, of each class on its own.
 
     Returns:
         A scalar, float32 or float64, computed at that precision also under autocast.
@@ -128,7 +141,8 @@ def independent_cross_entropy(
         target, counted = labels == 1, labels != ignore_index
     with torch.autocast(logits.device.type, enabled=False):
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        each = F.binary_cross_entropy_with_logits(logits, target.to(logits), reduction="none")
+        soft = _smoothed(target.to(logits), label_smoothing)
+        each = _focal(F.binary_cross_entropy_with_logits(logits, soft, reduction="none"), focal_gamma)
         weight = counted.to(each)
         if class_weights is not None:
             weight = weight * class_weights.to(each).view(-1, *(1 for _ in logits.shape[2:]))
@@ -136,6 +150,20 @@ def independent_cross_entropy(
         if average == "all":
             return total / max(1, logits.numel())
         return total / count(weight.sum()).clamp(min=torch.finfo(weight.dtype).tiny)
+
+
+def _smoothed(target: Tensor, smoothing: float) -> Tensor:
+    """Return targets in [0, 1] of one logit with label smoothing, which the two classes share."""
+    return target * (1 - smoothing) + smoothing / 2 if smoothing else target
+
+
+def _focal(cross_entropy: Tensor, gamma: float) -> Tensor:
+    """Return the focal loss from the cross entropy of each pixel or point, -log p."""
+    if not gamma:
+        return cross_entropy
+    wrong = -torch.expm1(-cross_entropy)  # 1 - p, to all digits where p is nearly 1
+    # Where p is 1, the slope of (1 - p) ** gamma is infinite for gamma < 1: it does not count.
+    return wrong.clamp(min=torch.finfo(wrong.dtype).tiny) ** gamma * cross_entropy
 
 
 def point_cross_entropy(

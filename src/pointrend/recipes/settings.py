@@ -80,6 +80,9 @@ class TrainSettings(Strict):
     eval_images: int | None = Field(None, ge=1, description="number of images of val to evaluate; None: all")
     save_every: int = Field(1000, ge=1)
     log_every: int = Field(20, ge=1)
+    loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = Field(
+        ("tensorboard",), description="what takes the numbers of log.csv, which is always written, too"
+    )
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     accelerator: Literal["cpu", "cuda", "mps", "auto"] = "cpu"
     devices: int | None = Field(None, ge=1, description="processes on each node; None: the launcher's, or 1")

@@ -14,7 +14,6 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from pointrend.errors import warn
 from pointrend.evaluation import Evaluation
 from pointrend.files import remove_temporary_files, write_atomically
 from pointrend.peak import peak, reset_peak
@@ -24,18 +23,16 @@ from pointrend.recipes import TrainSettings
 from pointrend.training.bad_batch import write_batch
 from pointrend.training.batches import batches
 from pointrend.training.checkpoint import load_newest
-from pointrend.training.freeze import freeze_backbone, freeze_module
-from pointrend.training.initial import load_start_weights
+from pointrend.training.curves import draw_curves
+from pointrend.training.environment import record_start
 from pointrend.training.launch import joined
 from pointrend.training.log import RunLog
 from pointrend.training.optim import build_optimizer, build_schedule
-from pointrend.training.precision import depthwise_in_float32, slow_bfloat16
-from pointrend.training.prepare import BEST_MODEL, LAST_MODEL, RESUME_FILE, Training, check_sizes
-from pointrend.training.recipe import RecipeError, to_yaml
+from pointrend.training.prepare import BEST_MODEL, LAST_MODEL, RESUME_FILE, Training
+from pointrend.training.recipe import to_yaml
+from pointrend.training.starting import starting_network
 from pointrend.training.state import Run, averaged, check_finite
 from pointrend.training.stopping import sigterm_noticed
-from pointrend.training.sync_norm import synchronise_norms
-from pointrend.training.taken_table import taken_table
 
 
 @dataclass(frozen=True)
@@ -72,25 +69,7 @@ def train_prepared(training: Training, out: Path, *, resume: bool = False, stop_
     recipe = training.recipe
     settings: TrainSettings = recipe.train
     fabric = joined(settings)
-    torch.manual_seed(settings.seed)
-    network: Any = training.new_network()
-    check_sizes(network, recipe)
-    if not resume and (taken := load_start_weights(network, training)) and fabric.is_global_zero:
-        taken_table(taken, recipe.start.weights)
-    freeze_backbone(network.backbone, norm=recipe.start.freeze_norm, stages=recipe.start.freeze_stages)
-    if recipe.start.freeze != "nothing":
-        layout = getattr(training.spec.architecture, "host", None)
-        if recipe.start.freeze == "host" and (layout is None or layout.family is None):
-            raise RecipeError("start.freeze is host, but this recipe has no host: --freeze backbone")
-        freeze_module(network.backbone)
-    if settings.sync_norm and fabric.world_size > 1:
-        network = synchronise_norms(network, fabric.device)
-    if settings.channels_last:
-        network = network.to(memory_format=torch.channels_last)
-    if settings.precision == "bf16-mixed" and fabric.device.type == "cpu":
-        depthwise_in_float32(network)
-        if slow_bfloat16() and fabric.is_global_zero:
-            warn("train.precision is bf16-mixed, which this CPU lacks: --set train.precision=32-true is much faster")
+    network = starting_network(training, fabric, resume=resume)
     optimizer = build_optimizer(network, recipe.optim)
     average = averaged(network, recipe.optim.ema) if recipe.optim.ema else None
     run = Run(fabric, training, network, optimizer, average, out)
@@ -99,16 +78,23 @@ def train_prepared(training: Training, out: Path, *, resume: bool = False, stop_
     if fabric.is_global_zero:
         remove_temporary_files(out)
         write_atomically(out / "recipe.yaml", to_yaml(recipe).encode())
+        record_start(
+            out,
+            iteration=run.iteration,
+            device=fabric.device,
+            processes=fabric.world_size,
+            precision=settings.precision,
+        )
     end = min(settings.iterations, stop_after or settings.iterations)
 
     schedule = build_schedule(optimizer, recipe.optim, total=settings.iterations, iteration=run.iteration)
     step = _Step(fabric, settings, training.task.objective(network, recipe, training.train_samples))
     stepper = fabric.setup_optimizers(optimizer)
     assert not isinstance(stepper, tuple)  # as one optimiser was given
-    log = RunLog(out, iteration=run.iteration) if fabric.is_global_zero else None
+    log = RunLog(out, recipe, iteration=run.iteration) if fabric.is_global_zero else None
     with (
         sigterm_noticed(fabric.device) as sigterm,
-        closing(log) if log else nullcontext(),
+        log or nullcontext(),
         TrainingProgress(
             settings.iterations, run.iteration, line_every=10 * settings.log_every, enabled=fabric.is_global_zero
         ) as progress,
@@ -140,6 +126,7 @@ def train_prepared(training: Training, out: Path, *, resume: bool = False, stop_
             clock.tick()
             done = run.iteration
             stopped = sigterm()
+            progress.advance(done)
             evaluates = run.evaluates_now()
             saves = evaluates or stopped or done % settings.save_every == 0 or done == end
             numbers: dict[str, float] = {}
@@ -153,6 +140,8 @@ def train_prepared(training: Training, out: Path, *, resume: bool = False, stop_
                 clock.reset()
             if log and numbers:
                 log.write(done, numbers)
+            if log and (evaluates or done == end):
+                draw_curves(out, title=recipe.name, score=training.task.main_score)
             if saves:
                 run.save()
     best = out / BEST_MODEL

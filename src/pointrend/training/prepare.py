@@ -177,6 +177,7 @@ def prepare(recipe: Recipe, root: Path, *, progress: Progress | None = None) -> 
 
     train, val = split(recipe.data.train), split(recipe.data.val)
     check_class_names(train.samples.class_names, val.samples.class_names)
+    TASKS[recipe.task].check_loss(getattr(recipe, "loss", None), len(train.samples.classes))
     ensure_learnable(recipe.data.train, train, allow_empty_classes=recipe.data.allow_empty_classes)
     ensure_learnable(recipe.data.val, val, allow_empty_classes=True)
     if lacking := [name for name in val.missing() if name not in train.missing()]:

@@ -197,6 +197,7 @@ HARMLESS = (
     "train.save_every",
     "train.keep",
     "train.iterations",
+    "train.loggers",
 )
 """Settings that a resumed training may change: `train.iterations` sets its end, the others change no weight."""
 
@@ -208,6 +209,18 @@ def different_keys(a: Recipe, b: Recipe) -> list[str]:
 
     keys = [key for key in all_keys(type(a)) if key not in HARMLESS]
     return [key for key in keys if attrgetter(key)(a) != attrgetter(key)(b)]
+
+
+def flat_settings(recipe: Recipe) -> dict[str, Any]:
+    """Return all settings as plain values by their dotted keys, as in `--set`."""
+
+    def flat(section: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, value in section.items():
+            found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {prefix + name: value}
+        return found
+
+    return flat(recipe.model_dump(mode="json"), "")
 
 
 def to_yaml(recipe: Recipe) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pointrend.recipes import Recipe
 from pointrend.tasks import TASKS, samples_of
+from pointrend.training.loggers import check_loggers
 from pointrend.training.loop import Outcome, train_prepared
 from pointrend.training.memory import keep_freed_memory
 from pointrend.training.prepare import check_logits, check_output, prepare
@@ -49,6 +50,7 @@ def train(
         kept = {"model": model.spec.architecture, "input": model.spec.input, "test": model.spec.test}
         start = resolved.start.model_copy(update={"weights": "none"})
         resolved = resolved.model_copy(update={**kept, "start": start})
+    check_loggers(resolved.train.loggers)
     check_output(Path(out), resume=resume)
     training = prepare(resolved, Path(data))
     if model is not None:

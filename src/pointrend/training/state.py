@@ -18,8 +18,10 @@ from pointrend.peak import peak
 from pointrend.processes import Processes
 from pointrend.spec import TrainingFacts
 from pointrend.training.checkpoint import CheckpointError, TrainingState, save_checkpoint
+from pointrend.training.log import SCORE
 from pointrend.training.prepare import BEST_MODEL, LAST_MODEL, RESUME_FILE, Training
 from pointrend.training.recipe import different_keys, from_yaml, to_yaml
+from pointrend.training.samples import SAMPLES_FOLDER, save_samples
 from pointrend.training.sync_norm import average_statistics
 from pointrend.zoo import Model, save_model
 
@@ -80,12 +82,15 @@ class Run:
             listed = "  ".join(f"{title} {numbers[name]:5.2f}" for name, title in shown)
             note(f"iteration {self.iteration}  {row:9s}  {listed}")
         *_, last = self.scores.rows.values()
-        score = last[self.training.task.main_score]
+        score = values[SCORE] = last[self.training.task.main_score]
         score = -1.0 if math.isnan(score) else score
         if score > self.best:
             self.best = score
             if self.fabric.is_global_zero:
                 save_model(self.result, self.out / BEST_MODEL)
+        if self.fabric.is_global_zero:
+            picture = self.out / SAMPLES_FOLDER / f"{self.iteration:06d}.png"
+            save_samples(self.result, self.training.val_samples, picture)
         self.fabric.barrier()
         return values
 

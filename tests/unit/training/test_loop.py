@@ -7,21 +7,24 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
-from unittest.mock import MagicMock
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pointrend.data import find_samples
-from pointrend.recipes import TrainSettings
+from pointrend import tasks
+from pointrend.data import SemanticBatch, find_samples
+from pointrend.objectives.semantic import SemanticLosses, SemanticObjective
+from pointrend.training import batches
 from pointrend.training.loop import Outcome, _Step, _step_seed, train_prepared
 from pointrend.training.prepare import Training
 from pointrend.training.recipe import RecipeError, load_recipe
+from pointrend.training.state import Run
 
 SETTINGS = [
     "model.backbone=test_efficientnet",
@@ -124,6 +127,34 @@ def test_the_log_has_a_row_an_iteration_and_a_resumed_one_goes_on(
     assert state["iteration"] == 3
 
 
+@pytest.mark.parametrize("rank", [0, 3])
+def test_every_process_draws_by_its_own_rank(
+    train: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, rank: int
+) -> None:
+    """Augmentations, points and dropout of the processes would else be the same."""
+    seeds: list[tuple[int, int]] = []
+    ranks: list[int] = []
+
+    class Sampler(batches.IterationBatchSampler):
+        def __init__(self, *arguments: Any, rank: int, **more: Any) -> None:
+            ranks.append(rank)
+            super().__init__(*arguments, rank=0, **more)
+
+    class Objective(SemanticObjective):
+        def forward(self, batch: SemanticBatch, seed: int) -> SemanticLosses:
+            seeds.append((seed, torch.initial_seed()))
+            return super().forward(batch, seed)
+
+    monkeypatch.setattr(Fabric, "global_rank", property(lambda self: rank))
+    monkeypatch.setattr(batches, "IterationBatchSampler", Sampler)
+    monkeypatch.setattr(Run, "evaluates_now", lambda self: False)
+    monkeypatch.setattr(tasks, "SemanticObjective", Objective)
+    train("train.seed=5", "train.eval_every=100")
+    expected = [_step_seed(5, iteration, rank) for iteration in range(3)]
+    assert seeds == [(seed, seed) for seed in expected]
+    assert ranks == [rank]
+
+
 def test_seeds_differ_by_process_iteration_and_seed() -> None:
     seeds = [_step_seed(seed, iteration, rank) for seed in (0, 1) for iteration in range(20) for rank in range(4)]
     assert len(set(seeds)) == len(seeds)
@@ -182,29 +213,3 @@ def test_a_batch_that_processes_and_parts_cannot_share_is_refused(train: Callabl
         match=r"train.batch_size must be a multiple of the 1 process times train.accumulate=4, got 2",
     ):
         train("train.accumulate=4")
-
-
-def test_a_step_draws_by_the_rank_of_its_process() -> None:
-    """Points of two processes differ."""
-    seeds: list[int] = []
-
-    class Losses(NamedTuple):
-        total: Tensor
-
-    class Objective(torch.nn.Module):
-        def forward(self, batch: int, seed: int) -> Losses:
-            seeds.append(seed)
-            return Losses(torch.zeros((), requires_grad=True))
-
-        def counted(self, batch: int) -> Tensor:
-            return torch.ones(())
-
-    for rank in (0, 1):
-        fabric = MagicMock(global_rank=rank)
-        fabric.setup_module = lambda module: module
-        step = _Step(fabric, TrainSettings(seed=4), Objective())
-        step.backward([0], 7)
-        step.backward([0, 0], 7)  # in two parts
-    expected = [_step_seed(4, iteration, rank) for rank in (0, 1) for iteration in (7, 14, 15)]
-    assert seeds == expected
-    assert len(set(seeds)) == 6
