@@ -17,7 +17,7 @@ LegendEntry = tuple[ClassInfo, str]
 
 
 def draw_overlay(
-    image: np.ndarray, labels: np.ndarray, classes: Sequence[ClassInfo], *, alpha: float = 0.5
+    image: np.ndarray, labels: np.ndarray, classes: Sequence[ClassInfo], *, alpha: float = 0.5, legend: bool = True
 ) -> Image.Image:
     """Draw classes over an image in their colours with outlines, and a legend of the classes that occur.
 
@@ -29,6 +29,7 @@ def draw_overlay(
         labels: (H, W) class indices; pixels with other values, such as 255, are not coloured.
         classes: names and colours.
         alpha: opacity of the colours, 0 to 1. Outlines, inside of each class, are opaque.
+        legend: False leaves it out.
     """
     if image.shape != (*labels.shape, 3):
         raise ValueError(f"image must be (H, W, 3) for labels (H, W), got {image.shape} and {labels.shape}")
@@ -47,6 +48,8 @@ def draw_overlay(
     overlay = Image.composite(Image.blend(photo, colored, alpha), photo, _mask(foreground))
     overlay = Image.composite(colored, overlay, _mask(outline))
 
+    if not legend:
+        return overlay
     order = [i for i in np.argsort(-counts, kind="stable") if counts[i] and i < len(classes)]
     entries = [(classes[i], f"{classes[i].name}  {_percent(counts[i] / labels.size)}") for i in order]
     return add_legend(overlay, entries)
@@ -69,6 +72,7 @@ def draw_instances(
     classes: Sequence[ClassInfo],
     *,
     alpha: float = 0.35,
+    legend: bool = True,
 ) -> Image.Image:
     """Draw an outline in a different colour around every object of an image.
 
@@ -81,6 +85,7 @@ def draw_instances(
         class_ids: class index of each object.
         classes: names and colours.
         alpha: opacity of the tint, 0 to 1.
+        legend: False leaves it out.
     """
     pixels = brightened(image).copy()
     several = len(classes) > 1
@@ -99,7 +104,7 @@ def draw_instances(
         near_outside = _near_other_labels(np.pad(inside, 1).astype(np.uint8), width)[1:-1, 1:-1]
         part[inside & near_outside] = color
     result = Image.fromarray(pixels)
-    if not several:
+    if not several or not legend:
         return result
     counts = np.bincount(np.asarray(class_ids, np.int64), minlength=len(classes))
     order = [i for i in np.argsort(-counts, kind="stable") if counts[i]]
@@ -127,12 +132,17 @@ def outline_width(size: tuple[int, ...]) -> int:
     return max(1, round(math.hypot(*size) / 1800))
 
 
-def add_legend(image: Image.Image, entries: Sequence[LegendEntry]) -> Image.Image:
-    """Add a legend below (landscape) or at the right (portrait) of an image."""
+def add_legend(image: Image.Image, entries: Sequence[LegendEntry], *, text: int | None = None) -> Image.Image:
+    """Add a legend below (landscape) or at the right (portrait) of an image.
+
+    Args:
+        image: of any size.
+        entries: classes and the texts beside their colours; none gives the image back.
+        text: height of the text in pixels; by default as is readable when the whole image fits the screen.
+    """
     if not entries:
         return image
-    # Readable when the whole image fits the screen.
-    text = max(13, round(math.sqrt(image.width * image.height) / 38))
+    text = text or max(13, round(math.sqrt(image.width * image.height) / 38))
     font = ImageFont.load_default(size=text)
     widths = [math.ceil(font.getlength(label)) for _, label in entries]
     gap, swatch, line = math.ceil(text * 0.6), text, math.ceil(text * 1.5)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pointrend.cli import calibrate, convert, evaluate, models, predict, refine, study, train, verify
+from pointrend.cli import calibrate, convert, data, evaluate, models, predict, refine, study, train, verify
 from pointrend.cli.errors import INTERRUPTED, WRONG_USAGE, noticed, one_line_errors, report
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command("predict")(predict.predict)
 app.command("refine")(refine.refine)
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
+app.add_typer(data.app, name="data")
 app.add_typer(study.app, name="study")
 app.command("models")(models.models)
 app.command("convert")(convert.convert)
