@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from pointrend.data.checks import ensure_sound
-from pointrend.data.classes import CLASSES_FILE
+from pointrend.data.classes import CLASSES_FILE, IGNORE
 from pointrend.data.exports import FORMATS, format_named
 from pointrend.data.images import IMAGE_SUFFIXES, image_size
 from pointrend.data.layouts import LAYOUTS, find_samples, find_splits
@@ -149,7 +149,9 @@ def _write_semantic(out: Path, splits: Mapping[str, SampleSet], progress: Progre
     classes = next(iter(splits.values())).classes
     entries = [{"name": info.name, "color": list(info.color)} for info in classes]
     (out / CLASSES_FILE).write_text(json.dumps(entries, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    palette = [value for info in classes for value in info.color]
+    # Whole, because Pillow writes images of few colours with few bits a pixel, which have no room for IGNORE.
+    colors = [*(info.color for info in classes), *[(0, 0, 0)] * (IGNORE - len(classes)), (255, 255, 255)]
+    palette = [value for color in colors for value in color]
     for split, samples in splits.items():
         for sample, name, size in _copied(samples, out / split / "images", _named(progress, f"writing {split}")):
             labels = Image.fromarray(sample.annotations.truth(size))
