@@ -147,16 +147,24 @@ def find_image(root: Path, name: object, places: Sequence[Path], where: str) -> 
     if len(relative.parts[0]) == 2 and relative.parts[0].endswith(":"):
         relative = PurePosixPath("/") / relative
     candidates = [inside(root, place / relative, where) for place in places]
-    found = next((path for path in candidates if path.is_file()), None)
+    found = next((path for path in candidates if is_there(path)), None)
     if found is None:
         raise DatasetError(
-            f"{where}: no image {printable(str(candidates[0]), length=4096)}; put it there, or export with images"
+            f"{where}: no image {printable(str(candidates[0]), length=500)}; put it there, or export with images"
         )
     if found.suffix.lower() not in IMAGE_SUFFIXES:
         raise DatasetError(
             f"{found}: data sets have {', '.join(sorted(IMAGE_SUFFIXES))}; convert the image to one of them"
         )
     return found
+
+
+def is_there(path: Path, *, folder: bool = False) -> bool:
+    """Return whether a file or a folder exists; a name that the system does not allow does not."""
+    try:
+        return path.is_dir() if folder else path.is_file()
+    except OSError:
+        return False
 
 
 def inside(root: Path, path: Path, where: str) -> Path:

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from pointrend.data.coco_file import CocoObject
-from pointrend.data.exports.base import SPLITS, Category, Export, ExportImage, drawn_object, inside
+from pointrend.data.exports.base import SPLITS, Category, Export, ExportImage, drawn_object, inside, is_there
 from pointrend.data.finding import image_files
 from pointrend.data.images import image_size
 from pointrend.data.json_files import finite, json_text, whole
@@ -109,9 +109,9 @@ def _folder(root: Path, places: list[Path], where: str) -> Path:
             escaped = error
             continue
         for found in (folder / "images", folder) if folder.name != "images" else (folder,):
-            if found.is_dir():
+            if is_there(found, folder=True):
                 return found
-    raise escaped or DatasetError(f"{where}: no folder {places[0]}")
+    raise escaped or DatasetError(f"{where}: no folder {printable(str(places[0]), length=500)}")
 
 
 def _labels_of(image: Path) -> Path:
