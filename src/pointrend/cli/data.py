@@ -23,6 +23,8 @@ app = typer.Typer(
 SHEET = "data-check.png"
 LISTED = 5
 """The number of files that are listed for each kind of problem."""
+NAMED = 10
+"""The number of classes that are named."""
 
 
 @app.command("check")
@@ -111,7 +113,9 @@ def convert(
     for note in done.notes:
         report(note, kind="note")
     splits = ", ".join(f"{count} images in {split}" for split, count in done.images.items())
-    print(f"{source} ({done.source}) -> {out}: {splits}; {len(done.classes)} classes: {', '.join(done.classes)}")
+    more = f" and {len(done.classes) - NAMED} more" if len(done.classes) > NAMED else ""
+    named = f"{', '.join(done.classes[:NAMED])}{more}"
+    print(f"{source} ({done.source}) -> {out}: {splits}; {len(done.classes)} classes: {named}")
 
 
 def check_task(task: str | None, *, optional: bool = False) -> None:

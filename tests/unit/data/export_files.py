@@ -119,7 +119,8 @@ def studio_brush(label: str, mask: np.ndarray) -> dict[str, Any]:
 
 def brush_rle(mask: np.ndarray) -> list[int]:
     """rle-pack of the RGBA bytes of a mask, with runs of one value and literal values in fields of several lengths."""
-    values = np.repeat(mask.ravel().astype(np.uint8) * 255, 4).tolist()
+    values = np.stack([np.zeros(mask.size), mask.ravel(), np.zeros(mask.size), 255 * mask.ravel()], axis=1)
+    values = values.astype(np.uint8).ravel().tolist()
     bits = f"{len(values):032b}{7:05b}{3:04b}{4:04b}{7:04b}{15:04b}"
     place = 0
     while place < len(values):

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
 from pointrend.data.classes import Color, named_classes
 from pointrend.data.coco_annotations import CocoAnnotations
 from pointrend.data.coco_file import CocoObject
@@ -18,6 +20,7 @@ from pointrend.data.images import IMAGE_SUFFIXES, image_size
 from pointrend.data.painted import PaintedObjects, painted_classes, painted_labels
 from pointrend.data.problems import DatasetError
 from pointrend.data.samples import Annotations, Sample, SampleSet
+from pointrend.data.segmentations import mask_to_rle
 from pointrend.errors import printable, shown
 
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -41,7 +44,7 @@ class ExportImage:
     size: tuple[int, int]
     """(H, W) that the export states, or else the file's."""
     objects: tuple[CocoObject, ...]
-    """`label` is an index of `Export.categories`, segmentations are polygons, RLE or bitmaps in pixels; crowds are
+    """`label` is an index of `Export.categories`, segmentations are polygons in pixels, or RLE; crowds are
     regions that count nowhere."""
     split: str = ""
     """Of `SPLITS`, or an empty text where the export has none."""
@@ -123,8 +126,9 @@ class Labels:
 
 
 def drawn_object(name: str, label: int, segmentation: object, *, crowd: bool = False, layer: int = 0) -> CocoObject:
-    """Return an object; `name` is for messages, such as "shape 3 (cat)"."""
-    return CocoObject(name, label, crowd, segmentation, None, None, "", layer)
+    """Return an object; `name` is for messages, such as "shape 3 (cat)". Bitmaps become RLE, which takes less memory."""
+    kept = mask_to_rle(segmentation) if isinstance(segmentation, np.ndarray) else segmentation
+    return CocoObject(name, label, crowd, kept, None, None, "", layer)
 
 
 def find_image(root: Path, name: object, places: Sequence[Path], where: str) -> Path:
