@@ -126,7 +126,7 @@ class Labels:
 
 
 def drawn_object(name: str, label: int, segmentation: object, *, crowd: bool = False, layer: int = 0) -> CocoObject:
-    """Return an object; `name` is for messages, such as "shape 3 (cat)". Bitmaps become RLE, which takes less memory."""
+    """Return an object; `name` is for messages, such as "shape 3 (cat)". Bitmaps become RLE, which is smaller."""
     kept = mask_to_rle(segmentation) if isinstance(segmentation, np.ndarray) else segmentation
     return CocoObject(name, label, crowd, kept, None, None, "", layer)
 
