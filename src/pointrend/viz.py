@@ -19,7 +19,7 @@ LegendEntry = tuple[ClassInfo, str]
 
 
 def draw_overlay(
-    image: np.ndarray, labels: np.ndarray, classes: Sequence[ClassInfo], *, alpha: float = 0.5
+    image: np.ndarray, labels: np.ndarray, classes: Sequence[ClassInfo], *, alpha: float = 0.5, legend: bool = True
 ) -> Image.Image:
     """Draw classes over an image in their colours with outlines, and a legend of the classes that occur.
 
@@ -31,6 +31,7 @@ def draw_overlay(
         labels: (H, W) class indices; pixels with other values, such as 255, are not coloured.
         classes: names and colours.
         alpha: opacity of the colours, 0 to 1. Outlines, inside of each class, are opaque.
+        legend: False leaves it out.
     """
     if image.shape != (*labels.shape, 3):
         raise ValueError(f"image must be (H, W, 3) for labels (H, W), got {image.shape} and {labels.shape}")
@@ -49,6 +50,8 @@ def draw_overlay(
     overlay = Image.composite(Image.blend(photo, colored, alpha), photo, _mask(foreground))
     overlay = Image.composite(colored, overlay, _mask(outline))
 
+    if not legend:
+        return overlay
     order = [i for i in np.argsort(-counts, kind="stable") if counts[i] and i < len(classes)]
     entries = [(classes[i], f"{classes[i].name}  {_percent(counts[i] / labels.size)}") for i in order]
     return add_legend(overlay, entries)
@@ -71,6 +74,7 @@ def draw_instances(
     classes: Sequence[ClassInfo],
     *,
     alpha: float = 0.35,
+    legend: bool = True,
 ) -> Image.Image:
     """Draw an outline in a different colour around every object of an image.
 
@@ -83,6 +87,7 @@ def draw_instances(
         class_ids: class index of each object.
         classes: names and colours.
         alpha: opacity of the tint, 0 to 1.
+        legend: False leaves it out.
     """
     pixels = brightened(image).copy()
     several = len(classes) > 1
@@ -101,7 +106,7 @@ def draw_instances(
         near_outside = _near_other_labels(np.pad(inside, 1).astype(np.uint8), width)[1:-1, 1:-1]
         part[inside & near_outside] = color
     result = Image.fromarray(pixels)
-    if not several:
+    if not several or not legend:
         return result
     counts = np.bincount(np.asarray(class_ids, np.int64), minlength=len(classes))
     order = [i for i in np.argsort(-counts, kind="stable") if counts[i]]
@@ -146,7 +151,7 @@ def add_legend(
 
     Args:
         image: stays at the upper left.
-        entries: classes, and what stands beside their colours.
+        entries: classes, and what stands beside their colours; none gives the image back.
         text: the height of letters in pixels; None: readable when the whole image fits the screen.
         below: None: of a landscape, not of a portrait.
     """

@@ -19,7 +19,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"models", "data", "metrics"}),
     frozenset({"objectives", "spec"}),
     frozenset({"inputs", "recipes", "viz"}),
-    frozenset({"references", "results"}),
+    frozenset({"contact_sheet", "references", "results"}),
     frozenset({"predict", "scoring"}),
     frozenset({"tasks"}),
     frozenset({"zoo"}),

@@ -23,6 +23,8 @@ from PIL import Image, features
 from safetensors.torch import save
 
 from pointrend.data import ensure_sound, find_samples
+from pointrend.data.exports import FORMATS as EXPORTED
+from pointrend.data.exports import detected
 from pointrend.data.images import image_size, probe_image, read_ids, read_image, read_labels
 from pointrend.errors import PointRendError
 from pointrend.evaluation import evaluate_results
@@ -203,6 +205,71 @@ def classes(folder: Path, rng: random.Random) -> None:
         answer(folder, samples.samples[0].annotations.truth, (24, 24))
 
 
+_BOX = [[2, 2], [10, 2], [10, 10], [2, 10]]
+_MASK = "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAAAAABX3VL4AAAAEElEQVR4nGP4z8DwHwwZGAAX6gP9Wv5vVAAAAABJRU5ErkJggg=="
+LABELME: dict[str, Any] = {
+    "shapes": [
+        {"label": "cat", "points": _BOX, "group_id": 1, "shape_type": "polygon"},
+        {"label": "dog", "points": _BOX[::2], "group_id": None, "shape_type": "rectangle"},
+        {"label": "dog", "points": _BOX[::2], "group_id": None, "shape_type": "mask",
+         "mask": _MASK},
+    ],
+    "imagePath": "images/a.png", "imageHeight": 24, "imageWidth": 24,
+}  # fmt: skip
+_SIZES = {"original_width": 24, "original_height": 24, "image_rotation": 0}
+STUDIO: list[Any] = [
+    {"id": 1, "data": {"image": "/data/upload/0a1b2c3d-a.png"}, "annotations": [{"was_cancelled": False, "result": [
+        {"type": "polygonlabels", "value": {"points": _BOX, "polygonlabels": ["cat"]}, **_SIZES},
+        {"type": "rectanglelabels", "value": {"x": 1, "y": 2, "width": 30, "height": 20, "rotation": 0,
+                                              "rectanglelabels": ["dog"]}, **_SIZES},
+        # 2304 values of 8 bits, in two runs of 2048 and 256.
+        {"type": "brushlabels", "value": {"rle": [0, 0, 9, 0, 63, 255, 252, 7, 255, 255, 128, 31, 224, 0],
+                                          "brushlabels": ["cat"]}, **_SIZES}]}]},
+]  # fmt: skip
+YOLO: dict[str, Any] = {"path": ".", "train": "images", "val": ["images"], "names": {"0": "cat", "1": "dog"}}
+CVAT = b"""<?xml version="1.0"?><annotations><meta><task><labels><label><name>cat</name><color>#ff0000</color></label>
+</labels></task></meta><image id="0" name="a.png" width="24" height="24"><polygon label="cat" z_order="1"
+points="2,2;10,2;10,10;2,10"/><mask label="cat" rle="1, 2, 1" left="3" top="4" width="2" height="2"/><ellipse cx="5"
+label="cat" cy="6" rx="2" ry="3" rotation="20"/></image></annotations>"""
+
+
+def export(folder: Path, rng: random.Random) -> None:
+    """What an annotation tool exports, read, and its masks decoded."""
+    png(folder, "images/a.png")
+    name = rng.choice(list(EXPORTED))
+    if name == "cvat":
+        (folder / "annotations.xml").write_bytes(damaged(CVAT, rng))
+    elif name == "yolo":
+        (folder / "labels").mkdir()
+        line = b"0 0.1 0.1 0.5 0.1 0.5 0.5\n1 0 0 1 0 1 1\n"
+        (folder / "labels/a.txt").write_bytes(damaged(line, rng) if rng.random() < 0.5 else line)
+        (folder / "data.yaml").write_bytes(json_bytes(YOLO, rng) if rng.random() < 0.5 else json.dumps(YOLO).encode())
+    else:
+        (folder / "a.json").write_bytes(json_bytes(LABELME if name == "labelme" else STUDIO, rng))
+    read = answer(folder, EXPORTED[name].read, folder)
+    answer(folder, detected, folder)
+    for task in ("semantic", "instance"):
+        for samples in (answer(folder, read.splits, task) or {}).values() if read else ():
+            for sample in samples.samples:
+                answer(folder, sample.annotations.truth, (24, 24))
+
+
+def colors(folder: Path, rng: random.Random) -> None:
+    """The colours of label images: `classes.json`, or `labelmap.txt`."""
+    png(folder, "images/a.png")
+    png(folder, "labels/a.png")
+    listed = [{"name": "none", "color": [0, 0, 0]}, {"name": "cat", "color": [1, 2, 3]}, {"name": "x", "ignore": True}]
+    if rng.random() < 0.5:
+        (folder / "classes.json").write_bytes(json_bytes(listed, rng))
+    else:
+        (folder / "labelmap.txt").write_bytes(
+            damaged(b"# label:color_rgb:parts:actions\nnone:0,0,0::\ncat:1,2,3::\n", rng)
+        )
+    samples = answer(folder, find_samples, folder)
+    if samples is not None:
+        answer(folder, samples.samples[0].annotations.truth, (24, 24))
+
+
 @cache
 def recipes() -> list[dict[str, Any]]:
     """All recipes with all settings."""
@@ -278,6 +345,8 @@ KINDS: dict[str, tuple[Case, int]] = {
     "coco": (coco, 700),
     "results": (results, 500),
     "classes": (classes, 300),
+    "export": (export, 2000),
+    "colors": (colors, 300),
     "recipe": (recipe, 500),
     "spec": (spec, 500),
     "checkpoint": (checkpoint, 400),

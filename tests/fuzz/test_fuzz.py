@@ -14,7 +14,17 @@ from pointrend.errors import PointRendError
 from tests.fuzz import cases, worker
 from tests.fuzz.mutate import altered, damaged
 
-FEW = {"image": 120, "coco": 60, "results": 40, "classes": 40, "recipe": 25, "spec": 30, "checkpoint": 40}
+FEW = {
+    "image": 120,
+    "coco": 60,
+    "results": 40,
+    "classes": 40,
+    "export": 100,
+    "colors": 40,
+    "recipe": 25,
+    "spec": 30,
+    "checkpoint": 40,
+}
 
 
 @pytest.mark.parametrize("kind", FEW)

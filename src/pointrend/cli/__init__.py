@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pointrend.cli import calibrate, convert, evaluate, models, predict, refine, runs, study, train, verify
+from pointrend.cli import calibrate, convert, data, evaluate, models, predict, refine, runs, study, train, verify
 from pointrend.cli.errors import INTERRUPTED, WRONG_USAGE, noticed, one_line_errors, report
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command("refine")(refine.refine)
 app.command("train")(train.train)
 app.command("runs")(runs.runs)
 app.command("eval")(evaluate.evaluate)
+app.add_typer(data.app, name="data")
 app.add_typer(study.app, name="study")
 app.command("models")(models.models)
 app.command("convert")(convert.convert)

@@ -17,6 +17,8 @@ from pointrend.data.instance_masks import in_parts, measured, one_layer
 from pointrend.data.problems import ANNOTATION, SIZE, UNREADABLE, VALUE, DatasetError, Problem
 from pointrend.data.samples import Annotations, Inspection, InstanceMasks, InstanceTruth
 
+NUMBERS = 1000
+"""Objects of a class are numbered below this in id images of several classes."""
 OTHER_VALUES = "label values beside 0 and 255"
 ONLY_ID_255 = "one id, 255"
 ONE_ID_IN_PARTS = "one id, in several parts"
@@ -45,7 +47,7 @@ class LabelImage(Annotations):
 
     def truth(self, size: tuple[int, int]) -> np.ndarray:
         """Read the train ids (H, W) uint8."""
-        raw = _of_size(read_labels(self.path), size, self.path)
+        raw = of_size(read_labels(self.path), size, self.path)
         if len(wrong := raw[~self.values.valid[raw]]):
             raise DatasetError(
                 f"{self.path}: label value {wrong[0]} is no class; allowed are {_ranges(self.values.valid)}"
@@ -101,7 +103,7 @@ class IdImage(Annotations):
 
     def read(self, size: tuple[int, int]) -> InstanceMasks:
         """Read the instances. Pixels with the same number are one object, even if they do not touch."""
-        return self._instances(_of_size(read_ids(self.path), size, self.path))
+        return self._instances(of_size(read_ids(self.path), size, self.path))
 
     def truth(self, size: tuple[int, int]) -> InstanceTruth:
         """Read the instances; boxes are the extents of the masks."""
@@ -130,30 +132,50 @@ class IdImage(Annotations):
 
 
 @dataclass(frozen=True, eq=False)
-class CityscapesIds(IdImage):
-    """Cityscapes' id image: objects have label id * 1000 + number; a label id alone marks a group of objects."""
+class ClassIds(IdImage):
+    """An id image of several classes: objects have class value * 1000 + number; a class value alone marks a crowd."""
 
     things: tuple[int, ...]
-    """The label ids of the classes with instances, in the order of their class indices."""
+    """The values of the classes with instances, in the order of their class indices."""
+
+    def _marks(self, masks: InstanceMasks) -> tuple[str, ...]:
+        return ()  # its ids name classes, and a group of objects is one id
+
+    def _instances(self, ids: np.ndarray) -> InstanceMasks:
+        labels = {value: value // NUMBERS if value >= NUMBERS else value for value in np.unique(ids).tolist()}
+        values = [value for value, label in labels.items() if self._counts(value, label)]
+        classes = [self.things.index(labels[value]) for value in values]
+        return one_layer(ids, values, classes, crowd=[value < NUMBERS for value in values])
+
+    def _counts(self, value: int, label: int) -> bool:
+        """Return whether an id is of an object or a crowd; raise `DatasetError` if it is neither and no background."""
+        if value and label not in self.things:
+            allowed = ", ".join(f"{thing * NUMBERS} to {thing * NUMBERS + NUMBERS - 1}" for thing in self.things[:3])
+            more = ", ..." if len(self.things) > 3 else ""
+            raise DatasetError(
+                f"{self.path}: id {value} is of no class; with several classes ids are {NUMBERS} times the class's "
+                f"value and a number: {allowed}{more}; if all objects are of one class, list that one alone"
+            )
+        return value > 0
+
+
+@dataclass(frozen=True, eq=False)
+class CityscapesIds(ClassIds):
+    """Cityscapes' id image: it also has ids of classes without instances."""
 
     def truth(self, size: tuple[int, int]) -> InstanceTruth:
         """Read the instances and the unchanged ids; boxes are the extents of the masks."""
         instances = self.read(size)
         return replace(measured(instances), instance_ids=instances.ids[0].numpy())
 
-    def _marks(self, masks: InstanceMasks) -> tuple[str, ...]:
-        return ()  # its ids name classes, and a group of objects is one id
-
-    def _instances(self, ids: np.ndarray) -> InstanceMasks:
-        labels = {value: value // 1000 if value >= 1000 else value for value in np.unique(ids).tolist()}
-        values = [value for value, label in labels.items() if label in self.things]
-        classes = [self.things.index(labels[value]) for value in values]
-        return one_layer(ids, values, classes, crowd=[value < 1000 for value in values])
+    def _counts(self, value: int, label: int) -> bool:
+        return label in self.things
 
 
-def _of_size(values: np.ndarray, size: tuple[int, int], path: Path) -> np.ndarray:
-    if values.shape != size:
-        raise DatasetError(f"{path}: labels are {values.shape}, the image is {size} (H, W)")
+def of_size(values: np.ndarray, size: tuple[int, int], path: Path) -> np.ndarray:
+    """Return labels (H, W) or (H, W, C); raise `DatasetError` if they are of another size than the image."""
+    if values.shape[:2] != size:
+        raise DatasetError(f"{path}: labels are {values.shape[:2]}, the image is {size} (H, W)")
     return values
 
 

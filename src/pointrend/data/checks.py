@@ -6,6 +6,9 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
 
 from pointrend.data.census import Census
 from pointrend.data.images import ImageError, image_size, probe_image
@@ -28,6 +31,10 @@ class Checked:
     """The contents of `samples`."""
     problems: tuple[Problem, ...]
     """Sorted by kind and file."""
+    sizes: tuple[tuple[int, int], ...] = ()
+    """(H, W) of each image of `samples`."""
+    shown: tuple[tuple[int, ...], ...] = ()
+    """The indices of the classes that each image of `samples` shows; empty where its pixels tell and were not read."""
 
 
 def check_dataset(
@@ -52,7 +59,7 @@ def check_dataset(
     semantic = samples.task == "semantic"
     step = 1 if semantic or whole else max(1, total // READ_WHOLE)
 
-    def check(job: tuple[int, Sample]) -> Inspection:
+    def check(job: tuple[int, Sample]) -> tuple[Inspection, tuple[int, int] | None]:
         index, sample = job
         unreadable, size = [], None
         try:
@@ -60,24 +67,30 @@ def check_dataset(
         except ImageError as error:
             unreadable.append(Problem.of(UNREADABLE, sample.image, error))
         found = sample.annotations.inspect(sample.image, size, whole=index % step == 0)
-        return replace(found, problems=(*unreadable, *found.problems), usable=None if unreadable else found.usable)
+        usable = None if unreadable else found.usable
+        return replace(found, problems=(*unreadable, *found.problems), usable=usable), size
 
-    census, kept = Census(samples), []
+    census, kept, sizes, shown = Census(samples), [], [], []
     # Pillow decodes without holding the interpreter's lock, so threads do share the work.
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        for done, (sample, found) in enumerate(
+        for done, (sample, (found, size)) in enumerate(
             zip(samples.samples, pool.map(check, enumerate(samples.samples)), strict=True), start=1
         ):
             problems += found.problems
-            if found.usable is not None:
+            if found.usable is not None and size is not None:
                 census.add(found)
                 kept.append(replace(sample, annotations=found.usable))
+                sizes.append(size)
+                counts = () if found.counts is None else found.counts[: len(samples.classes)]
+                shown.append(tuple(np.flatnonzero(counts).tolist()))
             if progress is not None:
                 progress(done, total)
     return Checked(
         samples=replace(samples, samples=tuple(kept), unmatched_images=(), unmatched_labels=()),
         census=census,
         problems=tuple(sorted(problems, key=lambda problem: (KINDS.index(problem.kind), problem.path))),
+        sizes=tuple(sizes),
+        shown=tuple(shown),
     )
 
 
@@ -105,6 +118,12 @@ def ensure_sound(
     if any(problem.kind != NO_IMAGE for problem in checked.problems) and not (skip_bad and checked.samples.samples):
         raise DatasetError(describe(checked.problems, limit=limit))
     return checked
+
+
+def shared_images(first: SampleSet, second: SampleSet) -> list[Path]:
+    """Return the images of `second` that are in `first` too."""
+    of_first = {sample.image.resolve() for sample in first.samples}
+    return [sample.image for sample in second.samples if sample.image.resolve() in of_first]
 
 
 def describe(problems: tuple[Problem, ...], *, limit: int = 5) -> str:

@@ -55,6 +55,8 @@ class ClassList:
 
     classes: tuple[ClassInfo, ...]
     values: tuple[int, ...]
+    colored: tuple[bool, ...]
+    """Whether the list states the colour of each class; others are generated."""
 
 
 def read_classes(folder: Path) -> ClassList | None:
@@ -66,11 +68,15 @@ def read_classes(folder: Path) -> ClassList | None:
     Raises:
         DatasetError: the file is not such a list.
     """
+    path = find_classes_file(folder)
+    return None if path is None else read_classes_file(path)
+
+
+def find_classes_file(folder: Path) -> Path | None:
+    """Return the `classes.json` in `folder` or its parent, or None."""
     folder = folder.resolve()
-    for path in (folder / CLASSES_FILE, folder.parent / CLASSES_FILE):
-        if path.is_file():
-            return read_classes_file(path)
-    return None
+    found = [path for path in (folder / CLASSES_FILE, folder.parent / CLASSES_FILE) if path.is_file()]
+    return found[0] if found else None
 
 
 def named_classes(names: Sequence[str]) -> tuple[ClassInfo, ...]:
@@ -106,7 +112,8 @@ def _checked(content: object) -> ClassList:
         raise DatasetError(f"the values of classes must differ, {same[0]} occurs more than once")
     if all(info.ignore for info in classes):
         raise DatasetError("every class is ignored; at least one must count")
-    return ClassList(classes, values)
+    colored = tuple(isinstance(entry, dict) and entry.get("color") is not None for entry in content)
+    return ClassList(classes, values, colored)
 
 
 def _parse(content: list[Any]) -> tuple[ClassInfo, ...]:

@@ -43,6 +43,11 @@ class CocoAnnotations(Annotations):
         """Whether each annotation marks a region of many objects."""
         return tuple(one.crowd for one in self.objects)
 
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """What each annotation lies over; see `pointrend.data.painted`."""
+        return tuple(one.layer for one in self.objects)
+
     def masks(self, size: tuple[int, int]) -> list[np.ndarray]:
         """Decode the mask (H, W) bool of each annotation. Raises as `read` does."""
         if size != self.size:

@@ -34,6 +34,8 @@ class CocoObject(NamedTuple):
     """In pixels; None: not stated."""
     problem: str = ""
     """What is wrong with its numbers, or an empty text."""
+    layer: int = 0
+    """Objects of higher layers lie over others; COCO has one layer alone."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ def read_coco(path: Path, *, annotated: bool = True) -> CocoFile:
 
 
 def _parsed(content: Mapping[str, list[dict[str, Any]]]) -> CocoFile:
-    categories = sorted(((whole(c["id"], "a category's id"), c) for c in content["categories"]), key=lambda c: c[0])
+    listed = _without_heading(content["categories"], content["annotations"])
+    categories = sorted(((whole(c["id"], "a category's id"), c) for c in listed), key=lambda c: c[0])
     names = [_text(c["name"], f"the name of category {number}") for number, c in categories]
     _refuse_twice((number for number, _ in categories), "two categories have the id {}")
     _refuse_twice(names, "two categories have the name {}")
@@ -126,6 +129,18 @@ def _parsed(content: Mapping[str, list[dict[str, Any]]]) -> CocoFile:
         category_ids=tuple(label_of),
         frequencies=tuple(str(c.get("frequency", "")) for _, c in categories),
     )
+
+
+def _without_heading(categories: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the categories without the one that Roboflow puts above all others, and that no annotation has."""
+    above = {json_text(c.get("supercategory")) for c in categories}
+    used = {json_text(one.get("category_id")) for one in annotations}
+    headings = [
+        c
+        for c in categories
+        if c.get("supercategory") == "none" and json_text(c["name"]) in above and json_text(c["id"]) not in used
+    ]
+    return [c for c in categories if c not in headings] if len(headings) == 1 < len(categories) else categories
 
 
 def stated_box(entry: Mapping[str, Any]) -> Box | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from pointrend.data.annotations import LabelImage, LabelValues, Unlabelled
 from pointrend.data.classes import IGNORE, ClassInfo
 from pointrend.data.images import IMAGE_SUFFIXES
 from pointrend.data.problems import DatasetError
-from pointrend.data.samples import Sample, SampleSet
+from pointrend.data.samples import Annotations, Sample, SampleSet
 
 
 def never(root: Path, split: str | None) -> bool:
@@ -22,6 +22,11 @@ def never(root: Path, split: str | None) -> bool:
 
 def no_images(root: Path, split: str | None) -> None:
     """Return None: the layout has no splits without labels."""
+
+
+def folders_with_images(root: Path) -> list[str]:
+    """Return the sorted names of the folders in `root` that have a folder `images/` or `labels/`."""
+    return [name for name in folders(root) if (root / name / "images").is_dir() or (root / name / "labels").is_dir()]
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,8 @@ class Layout:
     """True if other layouts may have folders of the same names: it is tried after all others."""
     unlabelled: Callable[[Path, str | None], SampleSet | None] = no_images
     """Finds the images of a split that has no labels at all, as benchmarks' test splits; None if there is no such."""
+    splits: Callable[[Path], list[str]] = folders_with_images
+    """Lists the names of the splits below a root folder; none if the folder is a split itself."""
 
 
 def pair_labels(
@@ -59,22 +66,33 @@ def pair_labels(
         train_ids: the train id of each label value; other values are ignored.
         valid: the allowed label values beside `IGNORE`.
     """
+    values = LabelValues(lookup=np.full(256, IGNORE, np.uint8), valid=np.zeros(256, np.bool_))
+    values.lookup[list(train_ids)] = list(train_ids.values())
+    values.valid[[*valid, IGNORE]] = True
+    found = pair(layout, images, labels, classes, lambda path: LabelImage(path, values))
+    return replace(found, label_values=tuple(sorted(train_ids, key=train_ids.__getitem__)))
+
+
+def pair(
+    layout: str,
+    images: Mapping[str, Path],
+    labels: Mapping[str, Path],
+    classes: tuple[ClassInfo, ...],
+    annotations: Callable[[Path], Annotations],
+) -> SampleSet:
+    """Pair images and files of labels of a semantic split by their keys; `annotations` makes those of a file."""
     both = sorted(images.keys() & labels.keys())
     if not both:
         if not images or not labels:
             raise DatasetError(f"the split has {len(images)} images and {len(labels)} labels; nothing to pair")
         image, label = min(images.values()), min(labels.values())
         raise DatasetError(f"no image has labels of the same name, for instance {image} and {label}")
-    values = LabelValues(lookup=np.full(256, IGNORE, np.uint8), valid=np.zeros(256, np.bool_))
-    values.lookup[list(train_ids)] = list(train_ids.values())
-    values.valid[[*valid, IGNORE]] = True
     return SampleSet(
         layout=layout,
         task="semantic",
-        samples=tuple(Sample(images[key], LabelImage(labels[key], values), key) for key in both),
+        samples=tuple(Sample(images[key], annotations(labels[key]), key) for key in both),
         classes=classes,
         metrics=("semantic",),
-        label_values=tuple(sorted(train_ids, key=train_ids.__getitem__)),
         unmatched_images=tuple(images[key] for key in sorted(images.keys() - labels.keys())),
         unmatched_labels=tuple(labels[key] for key in sorted(labels.keys() - images.keys())),
     )

@@ -25,7 +25,7 @@ from pointrend.data import (
     with_objects,
 )
 from pointrend.data.census import remarks
-from pointrend.data.checks import Checked
+from pointrend.data.checks import Checked, shared_images
 from pointrend.data.problems import ANNOTATION
 from pointrend.errors import warn
 from pointrend.evaluation import check_class_names
@@ -215,9 +215,7 @@ def _left_out(name: str, samples: SampleSet, checked: Checked) -> list[str]:
 
 def _ensure_apart(train: SampleSet, val: SampleSet) -> None:
     """Raise `DatasetError` if an image is in both splits."""
-    of_train = {sample.image.resolve() for sample in train.samples}
-    shared = [sample.image for sample in val.samples if sample.image.resolve() in of_train]
-    if shared:
+    if shared := shared_images(train, val):
         more = f" and {len(shared) - 1} more" if len(shared) > 1 else ""
         raise DatasetError(
             f"{shared[0]}{more}: in the training and in the validation split; a model must be evaluated on images "

@@ -16,8 +16,8 @@ from PIL import Image
 from pointrend.data import LAYOUTS, DatasetError, find_samples, layouts
 from pointrend.errors import PointRendError
 
-SEMANTIC = {"folder", "camvid", "people", "cityscapes", "ade20k", "voc"}
-INSTANCE = {"coco", "lvis", "cityscapes-instances", "nuclei", "instance-ids"}
+SEMANTIC = {"folder", "camvid", "people", "cityscapes", "ade20k", "voc", "coco-semantic", "colors", "labelmap"}
+INSTANCE = {"coco", "lvis", "cityscapes-instances", "nuclei", "instance-ids", "labelmap-instances"}
 
 
 def write_coco(root: Path, name: str = "instances_val2017") -> Path:
@@ -103,7 +103,7 @@ def test_nothing_there_says_what_is_expected(tmp_path: Path) -> None:
         ("semantic", SEMANTIC, INSTANCE),
         ("instance", INSTANCE, SEMANTIC),
     ):
-        with pytest.raises(DatasetError, match="data set found; expected images/ and labels/") as error:
+        with pytest.raises(DatasetError, match="data set found; found nothing in it; expected images/ and l") as error:
             find_samples(tmp_path, task=task)
         named_only = {"camvid", "people", "nuclei"}
         assert all(f"({name})" in str(error.value) for name in expected - named_only)
@@ -112,8 +112,7 @@ def test_nothing_there_says_what_is_expected(tmp_path: Path) -> None:
 
 def test_a_file_is_annotations_or_no_data_set(tmp_path: Path) -> None:
     path = write_coco(tmp_path)
-    with pytest.raises(DatasetError, match="is not a folder"):
-        find_samples(path, task="semantic")
+    assert find_samples(path, task="semantic").layout == "coco-semantic"
     with pytest.raises(DatasetError, match="is not a folder"):
         find_samples(tmp_path / "images" / "a.jpg", task="instance")
 
@@ -122,7 +121,9 @@ def test_errors_are_of_this_package(tmp_path: Path) -> None:
     with pytest.raises(PointRendError, match="no such folder"):
         find_samples(tmp_path / "nowhere")
     write_folder(tmp_path, classes=["object", "other"])
-    with pytest.raises(PointRendError, match=r"layout instance-ids supports one class, classes\.json lists 2"):
+    with pytest.raises(
+        PointRendError, match=r"classes\.json lists 2 classes of id images, so the first must be 'background'"
+    ):
         find_samples(tmp_path, task="instance")
     shutil.rmtree(tmp_path / "labels")
     with pytest.raises(PointRendError, match="no such folder"):

@@ -127,7 +127,9 @@ def test_images_of_ids(tmp_path: Path) -> None:
     (tmp_path / "val" / "classes.json").write_text('["cell"]')
     assert [c.name for c in find_samples(tmp_path / "val").classes] == ["cell"]
     (tmp_path / "val" / "classes.json").write_text('["cell", "wall"]')
-    with pytest.raises(ValueError, match=r"layout instance-ids supports one class, classes\.json lists 2"):
+    with pytest.raises(
+        ValueError, match=r"classes\.json lists 2 classes of id images, so the first must be 'background'"
+    ):
         find_samples(tmp_path / "val")
 
 

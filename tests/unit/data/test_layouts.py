@@ -104,7 +104,7 @@ class TestFolder:
         check_error("no such folder", tmp_path / "missing")
         (tmp_path / "file").touch()
         check_error("is not a folder", tmp_path / "file")
-        check_error("no data set found; expected images/ and labels/", tmp_path)
+        check_error("no data set found; found file; expected images/ and labels/", tmp_path)
 
     def test_unknown_layout(self, tmp_path: Path) -> None:
         check_error("'citiscapes', did you mean 'cityscapes'", tmp_path, layout="citiscapes")

@@ -8,6 +8,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 
 from pointrend.data.finding import Layout, folders, missing_split
+from pointrend.data.nearest import export_hint, hint, nearest
 from pointrend.data.problems import DatasetError
 from pointrend.data.samples import SampleSet
 
@@ -29,9 +30,9 @@ def find_samples(
 ) -> SampleSet:
     """Find the files of one split.
 
-    In the layouts folder, camvid, people, nuclei and instance-ids a split is a folder with `images/` and `labels/`:
-    `root / split`, or `root` itself if `split` is None. In the others, `root` is the data set's folder (for coco and
-    lvis also the annotation file) and `split` is needed.
+    In the layouts folder, colors, camvid, people, nuclei and instance-ids a split is a folder with `images/` and
+    `labels/`: `root / split`, or `root` itself if `split` is None. In the others, `root` is the data set's
+    folder (for coco, coco-semantic and lvis also the annotation file) and `split` is needed.
 
     Args:
         root: the data set's folder.
@@ -45,49 +46,93 @@ def find_samples(
             `classes.json`.
     """
     root = Path(root)
-    annotation_file = root.suffix == ".json" and root.is_file() and task != "semantic"
+    annotation_file = root.suffix == ".json" and root.is_file()
     if not root.is_dir() and not annotation_file:
         raise DatasetError(f"{root}: {'is not a folder' if root.exists() else 'no such folder'}")
-    of_task = {name: candidate for name, candidate in LAYOUTS.items() if task in (None, candidate.task)}
-    if layout is None or layout == "auto":
-        return _found(_detect(root, split, of_task, task), root, split, labelled=labelled)
-    if layout not in LAYOUTS:
-        near = difflib.get_close_matches(layout, of_task, n=1, cutoff=0)
+    if layout is not None and layout != "auto":
+        return _found(layout_named(layout, task), root, split, labelled=labelled)
+    return _found(_detect(root, split, task), root, split, labelled=labelled)
+
+
+def find_splits(root: Path, *, task: str | None = None, layout: str | None = None) -> tuple[str, list[str | None]]:
+    """Return the name of a folder's layout and the names of its splits; [None] if the folder is one split itself.
+
+    Raises:
+        DatasetError: no layout is found, or an unknown one or one of another task was named.
+    """
+    root = Path(root)
+    if not root.exists():
+        raise DatasetError(f"{root}: no such folder")
+    if layout is not None and layout != "auto":
+        return layout, _splits(layout_named(layout, task), root)
+    for candidate in _by_precedence(task):
+        splits = _splits(candidate, root)
+        if any(candidate.matches(root, split) for split in splits):
+            return next(name for name, one in LAYOUTS.items() if one is candidate), splits
+    raise DatasetError(_nothing(root, task))
+
+
+def _splits(layout: Layout, root: Path) -> list[str | None]:
+    return [*layout.splits(root)] or [None]
+
+
+def layout_named(name: str, task: str | None = None) -> Layout:
+    """Return the layout of this name; raise `DatasetError` if there is none, or it is of another task."""
+    of_task = _of_task(task)
+    if name not in LAYOUTS:
+        near = difflib.get_close_matches(name, of_task, n=1, cutoff=0)
+        raise DatasetError(f"unknown layout {name!r}, did you mean {near[0]!r}? Layouts are auto, {', '.join(of_task)}")
+    if name not in of_task:
         raise DatasetError(
-            f"unknown layout {layout!r}, did you mean {near[0]!r}? Layouts are auto, {', '.join(of_task)}"
-        )
-    if layout not in of_task:
-        raise DatasetError(
-            f"layout {layout!r} is for {LAYOUTS[layout].task} segmentation; choose one for {task} segmentation:"
+            f"layout {name!r} is for {LAYOUTS[name].task} segmentation; choose one for {task} segmentation:"
             f" {', '.join(of_task)}"
         )
-    return _found(LAYOUTS[layout], root, split, labelled=labelled)
+    return LAYOUTS[name]
+
+
+def _of_task(task: str | None) -> dict[str, Layout]:
+    return {name: layout for name, layout in LAYOUTS.items() if task in (None, layout.task)}
+
+
+def _by_precedence(task: str | None) -> list[Layout]:
+    """Return the layouts in the order in which they are tried; equal ones by their module's and their own place."""
+    return sorted(_of_task(task).values(), key=lambda layout: (layout.general, layout.task != "semantic"))
 
 
 def _found(layout: Layout, root: Path, split: str | None, *, labelled: bool) -> SampleSet:
     try:
         return layout.find(root, split)
-    except DatasetError:
+    except DatasetError as error:
         images = None if labelled else layout.unlabelled(root, split)
-        if images is None:
-            raise
-        return images
+        if images is not None:
+            return images
+        if layout.general and (near := hint(root / (split or "")) or hint(root)):
+            raise DatasetError(f"{error}; {near}") from error
+        raise
 
 
-def _detect(root: Path, split: str | None, layouts: dict[str, Layout], task: str | None) -> Layout:
-    for layout in sorted(layouts.values(), key=lambda layout: (layout.general, layout.task != "semantic")):
+def _detect(root: Path, split: str | None, task: str | None) -> Layout:
+    for layout in _by_precedence(task):
         if layout.matches(root, split):
             return layout
+    if not root.is_dir():
+        raise DatasetError(_nothing(root, task))
     folder = root / split if split else root
     if split and not folder.is_dir():
-        raise missing_split(root, split, folders(root))
+        error, near = missing_split(root, split, folders(root)), export_hint(root)
+        raise DatasetError(f"{error}; {near}") if near else error
     splits = [name for name in folders(root) if (root / name / "images").is_dir()]
     if splits and not split:
         raise DatasetError(f"{root}: has several splits, give one of them: {', '.join(splits)}")
+    raise DatasetError(_nothing(folder, task))
+
+
+def _nothing(folder: Path, task: str | None) -> str:
+    """Describe what was expected of a folder without any layout, and what it has that comes nearest."""
     *hints, last = [
         f"{layout.hint} ({name})"
-        for name, layout in sorted(layouts.items(), key=lambda item: not item[1].general)
+        for name, layout in sorted(_of_task(task).items(), key=lambda one: (not one[1].general, len(one[1].hint)))
         if layout.hint
     ]
     kind = "instance data set" if task == "instance" else "data set"
-    raise DatasetError(f"{folder}: no {kind} found; expected {', '.join(hints)} or {last}")
+    return f"{folder}: no {kind} found; {nearest(folder)}expected {', '.join(hints)} or {last}"

@@ -32,6 +32,11 @@ def _find(root: Path, split: str | None) -> SampleSet:
     )
 
 
+def _splits(root: Path) -> list[str]:
+    there = {*folders(root / "images"), *(name for name in folders(root) if name == "testing")}
+    return [split for split, folder in _FOLDERS.items() if folder in there]
+
+
 def _find_unlabelled(root: Path, split: str | None) -> SampleSet | None:
     folder = _FOLDERS.get(split or "", split or "")
     if not folder or (root / "annotations" / folder).exists():
@@ -43,6 +48,11 @@ def _find_unlabelled(root: Path, split: str | None) -> SampleSet | None:
 
 LAYOUTS = {
     "ade20k": Layout(
-        "semantic", _find, _matches, unlabelled=_find_unlabelled, hint="images/training/ and annotations/training/"
+        "semantic",
+        _find,
+        _matches,
+        unlabelled=_find_unlabelled,
+        hint="images/training/ and annotations/training/",
+        splits=_splits,
     )
 }

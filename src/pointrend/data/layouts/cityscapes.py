@@ -76,8 +76,14 @@ def _find_images_of_instances(root: Path, split: str | None) -> SampleSet | None
     return _instances((Sample(images[key], Unlabelled(), key) for key in sorted(images)), ()) if images else None
 
 
+def _splits(root: Path) -> list[str]:
+    return folders(root / "leftImg8bit")
+
+
 _HINT = "leftImg8bit/ and gtFine/"
 LAYOUTS = {
-    "cityscapes": Layout("semantic", _find_classes, _matches, _HINT, unlabelled=_find_images),
-    "cityscapes-instances": Layout("instance", _find_instances, _matches, _HINT, unlabelled=_find_images_of_instances),
+    "cityscapes": Layout("semantic", _find_classes, _matches, _HINT, unlabelled=_find_images, splits=_splits),
+    "cityscapes-instances": Layout(
+        "instance", _find_instances, _matches, _HINT, unlabelled=_find_images_of_instances, splits=_splits
+    ),
 }

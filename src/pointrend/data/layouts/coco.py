@@ -17,7 +17,7 @@ from pointrend.data.annotations import Unlabelled
 from pointrend.data.classes import ClassInfo, generate_colors
 from pointrend.data.coco_annotations import CocoAnnotations
 from pointrend.data.coco_file import read_coco
-from pointrend.data.coco_images import ImageFolders
+from pointrend.data.coco_images import SPLITS, ImageFolders
 from pointrend.data.finding import Layout
 from pointrend.data.json_files import read_json
 from pointrend.data.problems import DatasetError
@@ -29,8 +29,29 @@ _ALIASES = {"val": ("valid", "validation")}
 """Other names of splits, by the tools that write them."""
 
 
+def has_annotation_files(root: Path) -> bool:
+    """Return whether a folder, or a file, may hold annotations."""
+    return bool(_files(root))
+
+
+def splits(root: Path) -> list[str]:
+    """Return the names of the splits that have annotation files; none if the root is such a file itself."""
+    if root.suffix == ".json":
+        return []
+    names = [next(iter(_splits_of(path)), "") for path in _files(root) if not path.stem.startswith("lvis_")]
+    lvis = [part for path in _files(root) for part in path.stem.split("_") if path.stem.startswith("lvis_")]
+    found = [*names, *(part for part in lvis if part in SPLITS)]
+    return list(dict.fromkeys(_without_year(name) for name in found if name))
+
+
+def _without_year(name: str) -> str:
+    for year in _YEARS:
+        name = name.removesuffix(year)
+    return name
+
+
 def _matches_coco(root: Path, split: str | None) -> bool:
-    return bool(_files(root)) and not _matches_lvis(root, split)
+    return has_annotation_files(root) and not _matches_lvis(root, split)
 
 
 def _matches_lvis(root: Path, split: str | None) -> bool:
@@ -77,11 +98,12 @@ def _splits_of(path: Path) -> tuple[str, ...]:
     return () if stem.startswith(("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_info_")) else (stem,)
 
 
-def _find(root: Path, split: str | None, *, layout: str) -> SampleSet:
+def find(root: Path, split: str | None, *, layout: str) -> SampleSet:
+    """Find the images of a split and their annotations; raise `DatasetError` if there are none."""
     return _sample_set(_annotation_file(root, split), split, layout=layout)
 
 
-def _find_unlabelled(root: Path, split: str | None, *, layout: str) -> SampleSet | None:
+def find_unlabelled(root: Path, split: str | None, *, layout: str) -> SampleSet | None:
     """Find the images of a file that lists them without annotations: `annotations/image_info_SPLIT*.json`."""
     names = [f"image_info_{split}{year}" for year in ("", *_YEARS)]
     paths = [path for path in _files(root) if path == root or path.stem in names]
@@ -139,7 +161,12 @@ def _folder_names(path: Path, split: str | None) -> Iterator[str]:
 
 LAYOUTS = {
     name: Layout(
-        "instance", partial(_find, layout=name), matches, hint, unlabelled=partial(_find_unlabelled, layout=name)
+        "instance",
+        partial(find, layout=name),
+        matches,
+        hint,
+        unlabelled=partial(find_unlabelled, layout=name),
+        splits=splits,
     )
     for name, matches, hint in (
         ("coco", _matches_coco, "annotations/instances_*.json"),

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pointrend.data.classes import VOC
+from pointrend.data.color_table import LABELMAP_FILE
 from pointrend.data.finding import Layout, image_files, missing_split, pair_labels, without_labels
 from pointrend.data.problems import DatasetError
 from pointrend.data.samples import SampleSet
@@ -17,15 +18,18 @@ from pointrend.data.samples import SampleSet
 AUGMENTED = "trainaug"
 _PARTS = ("train", "aug")
 """The lists that together are `AUGMENTED`."""
+LISTS = Path("ImageSets", "Segmentation")
+"""The folder of lists of splits."""
 
 
 def _matches(root: Path, split: str | None) -> bool:
-    return (root / "JPEGImages").is_dir() and (root / "SegmentationClass").is_dir()
+    there = (root / "JPEGImages").is_dir() and (root / "SegmentationClass").is_dir()
+    return there and not (root / LABELMAP_FILE).is_file()  # which lists classes of one's own
 
 
 def _find(root: Path, split: str | None) -> SampleSet:
     paths = _lists(root, split)
-    wanted = _listed(paths)
+    wanted = listed(paths)
     images = {stem: path for stem, path in image_files(root / "JPEGImages").items() if stem in wanted}
     labels = {stem: path for stem, path in _labels(root, split).items() if stem in wanted}
     if missing := sorted(wanted - images.keys() - labels.keys()):
@@ -37,7 +41,7 @@ def _find(root: Path, split: str | None) -> SampleSet:
 
 
 def _find_unlabelled(root: Path, split: str | None) -> SampleSet | None:
-    wanted = _listed(_lists(root, split))
+    wanted = listed(_lists(root, split))
     if any((root / "SegmentationClass" / f"{stem}.png").exists() for stem in wanted):
         return None
     images = {stem: path for stem, path in image_files(root / "JPEGImages").items() if stem in wanted}
@@ -47,17 +51,21 @@ def _find_unlabelled(root: Path, split: str | None) -> SampleSet | None:
 
 def _lists(root: Path, split: str | None) -> list[Path]:
     """Return the files that list the images of a split."""
-    folder = root / "ImageSets" / "Segmentation"
-    there = {path.stem for path in folder.glob("*.txt")}
-    if there.issuperset(_PARTS):
-        there.add(AUGMENTED)
-    if split not in there:
-        raise missing_split(root, split, sorted(there))
+    folder = root / LISTS
+    if split not in (there := _splits(root)):
+        raise missing_split(root, split, there)
     whole = folder / f"{split}.txt"
     return [whole] if whole.is_file() else [folder / f"{part}.txt" for part in _PARTS]
 
 
-def _listed(paths: list[Path]) -> set[str]:
+def _splits(root: Path) -> list[str]:
+    there = {path.stem for path in (root / LISTS).glob("*.txt")}
+    if there.issuperset(_PARTS):
+        there.add(AUGMENTED)
+    return sorted(there)
+
+
+def listed(paths: list[Path]) -> set[str]:
     """Return the names of images in lists. Lines are names, or as in DeepLab's lists paths of image and labels."""
     lines = [line.split() for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
     return {Path(words[0]).stem if "/" in words[0] else words[0] for words in lines if words}
@@ -75,5 +83,12 @@ def _labels(root: Path, split: str | None) -> dict[str, Path]:
 
 
 LAYOUTS = {
-    "voc": Layout("semantic", _find, _matches, unlabelled=_find_unlabelled, hint="JPEGImages/ and SegmentationClass/")
+    "voc": Layout(
+        "semantic",
+        _find,
+        _matches,
+        unlabelled=_find_unlabelled,
+        hint="JPEGImages/ and SegmentationClass/",
+        splits=_splits,
+    )
 }
