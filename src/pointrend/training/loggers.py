@@ -102,7 +102,9 @@ def check_loggers(names: Iterable[str]) -> None:
         try:
             import_module(package)
         except ImportError as error:
-            raise ImportError(f"the logger {name} needs the package {package}: pip install {package}") from error
+            raise ImportError(
+                f"the logger {name} needs the package {package}: pip install {package} ({error})"
+            ) from error
 
 
 def open_logger(name: str, folder: Path, recipe: Recipe) -> Logger:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from pointrend.core import LossWeights, Sampling, sample_labels, training_points
 from pointrend.data import SemanticBatch
 from pointrend.errors import PointRendError
 from pointrend.models import PointArchitecture, SemanticArchitecture, semantic_pointrend
+from pointrend.models.semantic_network import SemanticOutput
 from pointrend.objectives import SemanticLoss
 from pointrend.objectives.mining import HardPixels
 from pointrend.objectives.regions import dice_loss, lovasz_loss
@@ -241,3 +243,19 @@ def test_settings_that_do_not_fit_the_classes_are_refused_in_one_line(monkeypatc
     for region in ("dice", "lovasz"):
         with pytest.raises(ImportError, match="pip install"):
             SemanticLoss.model_validate({region: 0.5}).check(3, independent=False)
+
+
+def test_auxiliary_heads_are_trained_as_the_coarse_logits_but_for_regions(monkeypatch: pytest.MonkeyPatch) -> None:
+    changes: dict[str, object] = {"focal": 0.5, "label_smoothing": 0.1, "dice": 1.0}
+    module = with_loss(objective().eval(), **changes, ohem={"threshold": 0.3, "min_kept": 500})
+    forward = module.network.forward
+
+    def with_auxiliary(images: torch.Tensor) -> SemanticOutput:
+        output = forward(images)
+        return replace(output, auxiliary=(output.coarse,))
+
+    monkeypatch.setattr(module.network, "forward", with_auxiliary)
+    losses = module(SemanticBatch(*batch()), 7)
+    assert losses.auxiliary.item() == pytest.approx(losses.coarse.item(), rel=1e-6)
+    total = losses.coarse + losses.region + losses.points + 0.4 * losses.auxiliary
+    assert losses.total.item() == pytest.approx(total.item(), rel=1e-6)

@@ -127,6 +127,37 @@ def test_the_log_has_a_row_an_iteration_and_a_resumed_one_goes_on(
     assert state["iteration"] == 3
 
 
+def test_what_the_recipe_freezes_stays_as_it_starts(train: Callable[..., Outcome], tmp_path: Path) -> None:
+    def changed(before: State, after: State) -> set[str]:
+        return {key for key in before if not torch.equal(before[key], after[key])}
+
+    states: list[State] = []
+    for done in (1, 3):
+        train("start.freeze_stages=2", "start.freeze_norm=true", resume=done > 1, stop_after=done)
+        states.append(torch.load(tmp_path / "run" / "last.pt", weights_only=True)["network"])
+    moved = changed(*states)
+    stages = ("backbone.model.conv_stem.", "backbone.model.blocks.0.")
+    norms = {key.removesuffix("running_mean") for key in states[0] if key.endswith("running_mean")}
+    frozen = {f"{norm}{name}" for norm in norms if norm.startswith("backbone.") for name in ("weight", "running_mean")}
+    assert len(frozen) > 10
+    assert not moved & frozen
+    assert not [key for key in moved if key.startswith(stages)]
+    assert [key for key in states[0] if key.startswith(stages)]
+    assert [key for key in moved if key.startswith("backbone.model.blocks.1.")]
+
+
+def test_pictures_are_drawn_at_each_evaluation_and_at_a_stop(train: Callable[..., Outcome], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train("train.eval_every=2", "train.iterations=4", stop_after=1)
+    assert (run / "curves.png").is_file()
+    assert not (run / "samples").exists()
+    (run / "curves.png").unlink()
+    train("train.eval_every=2", "train.iterations=4", resume=True)
+    assert (run / "curves.png").is_file()
+    assert sorted(path.name for path in (run / "samples").iterdir()) == ["000002.png", "000004.png"]
+    assert [start["iteration"] for start in json.loads((run / "run.json").read_text())["starts"]] == [0, 1]
+
+
 @pytest.mark.parametrize("rank", [0, 3])
 def test_every_process_draws_by_its_own_rank(
     train: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, rank: int
