@@ -2,7 +2,7 @@
 
     python scripts/bundle_model.py RUN/best.safetensors --scores eval.json --data "..." --licence "..."
 
-`eval.json` is what `pointrend eval RUN/best.safetensors DATA --json` printed.
+`eval.json` is what `pointrend eval RUN/best.safetensors DATA --json` printed; of a refiner, with `--corrupt all`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,6 +19,8 @@ from pointrend.zoo import read_model, read_spec, save_model
 WEIGHTS = Path(__file__).parent.parent / "src" / "pointrend" / "weights"
 
 
+REFINED = ("true", "x16", "x32-soft", "eroded")
+"""The kinds of masks of which a refiner's file states Boundary IoU at 0.5 % of the diagonal, given and refined."""
 SCORES = {
     "semantic": ("miou", "boundary_iou", "boundary_f"),
     "instance": ("mask_ap", "mask_ap50", "boundary_ap", "mean_f1"),
@@ -36,18 +39,30 @@ def main() -> None:
     arguments = parser.parse_args()
 
     model = read_model(arguments.model)
-    rows = json.loads(arguments.scores.read_text())["rows"]
-    *_, last = rows
-    names = SCORES[model.spec.task]
-    scores = {name: round(rows[last][name], 2) for name in names}
-    scores |= {f"coarse_{name}": round(rows["coarse"][name], 2) for name in names}
-    changes = {"data": arguments.data, "licence": arguments.licence, "scores": scores}
+    found = json.loads(arguments.scores.read_text())
+    changes = {"data": arguments.data, "licence": arguments.licence, "scores": stated(model.spec.task, found)}
     if arguments.usual_certainty is not None:
         changes["usual_certainty"] = arguments.usual_certainty
     model.spec = spec = model.spec.model_copy(update=changes)
     path = arguments.out / f"{spec.name}.safetensors"
     save_model(model, path, dtype=torch.float16)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {read_spec(path).scores}")
+
+
+def stated(task: str, found: Any) -> dict[str, float]:
+    """Return the scores that the file states, in percent."""
+    if task == "refinement":
+        of_kind = {row["kind"]: row for row in found}
+        return {
+            f"boundary_iou_{kind}{suffix}": round(of_kind[kind][side]["boundary_iou_05"], 2)
+            for kind in REFINED
+            for side, suffix in (("after", ""), ("before", "_given"))
+        }
+    rows = found["rows"]
+    *_, last = rows
+    names = SCORES[task]
+    scores = {name: round(rows[last][name], 2) for name in names}
+    return scores | {f"coarse_{name}": round(rows["coarse"][name], 2) for name in names}
 
 
 if __name__ == "__main__":

@@ -49,8 +49,10 @@ def refine(
         float | None,
         typer.Option(
             min=0,
-            metavar="PIXELS",
-            help="Outlines that the first pass moves less stay as given; 0 keeps none.  [default: the model's]",
+            max=1,
+            metavar="SHARE",
+            help="Where the first pass moves a smaller share of the outline, it stays as given; 0 keeps nothing.  "
+            "[default: the model's]",
         ),
     ] = None,
     device: options.Device = "cpu",

@@ -97,7 +97,7 @@ def train(
             "data.skip_bad": skip_bad or None,
             "data.allow_empty_classes": allow_empty_classes or None,
         }
-        given = [f"{key}={json.dumps(value)}" for key, value in flags.items() if value]
+        given = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in flags.items() if value]
         settings = load_recipe(recipe, [*(set_ or ()), *given])
         check_loggers(settings.train.loggers)
         if first:
@@ -112,9 +112,10 @@ def train(
         console.print(
             f"stopped by SIGTERM after {outcome.iteration} iterations, which are saved in {out}: go on with --resume",
             highlight=False,
+            markup=False,
             soft_wrap=True,
         )
-        raise typer.Exit(STOPPED)
+        raise typer.Exit(STOPPED if first else 0)  # others that fail would be taken for a crash
     if first:
         console.print(_ending(read_run(out), outcome.iteration), highlight=False, markup=False, soft_wrap=True)
 

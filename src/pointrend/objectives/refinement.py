@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pointrend.core import LossWeights, Subdivision, pixel_centers, point_accuracy, point_cross_entropy
 from pointrend.core.mask_input import mask_channels, outline_band
 from pointrend.data import IGNORE, SemanticBatch
+from pointrend.models.hosts.probe import evaluating
 from pointrend.models.refiner import MaskRefiner
 from pointrend.objectives.semantic import SemanticLosses
 from pointrend.processes import mean_over_processes
@@ -76,14 +77,13 @@ class RefinerObjective(nn.Module):
             points=at_points.detach(),
             auxiliary=torch.zeros_like(coarse),
             accuracy=point_accuracy(point_logits.detach(), point_labels),
+            region=torch.zeros_like(coarse),
         )
 
     @torch.no_grad()
     def _again(self, images: Tensor) -> Tensor:
         """Return the input of a second pass: the network's own result in the place of the current mask."""
-        was = self.network.training
-        self.network.eval()
-        result = self.network.render(self.network(images), PASSED).sigmoid()
-        self.network.train(was)
+        with evaluating(self.network):
+            result = self.network.render(self.network(images), PASSED).sigmoid()
         given = (images[:, 5:] + 1) / 2
         return torch.cat((images[:, :3], mask_channels(result.to(images), given)), dim=1)

@@ -103,7 +103,7 @@ class SemanticLosses(NamedTuple):
     """The sum of all auxiliary heads; 0 without any."""
     accuracy: Tensor
     """The ratio of points that are classified correctly."""
-    region: Tensor = torch.zeros(())
+    region: Tensor
     """The losses of regions, which are part of `total` with the weight of `coarse`."""
 
 
@@ -139,7 +139,10 @@ class SemanticObjective(nn.Module):
     def counted(self, batch: SemanticBatch) -> Tensor:
         """Return what the losses of a batch are averaged over, relative to other batches."""
         labels = batch.labels
-        return torch.tensor(labels.numel()) if self.loss.average == "all" else (labels != IGNORE).sum()
+        counted = torch.ones_like(labels, dtype=torch.bool) if self.loss.average == "all" else labels != IGNORE
+        if self.class_weights is None or self.loss.average == "all":
+            return counted.sum()
+        return (self.class_weights[torch.where(counted, labels, 0)] * counted).sum()
 
     def forward(self, batch: SemanticBatch, seed: int) -> SemanticLosses:
         """Return the losses of a batch; points depend on `seed`."""

@@ -18,7 +18,7 @@ from pointrend.predict import RefinerPredictor
 from pointrend.refining.masks import Fit, Given, Kind, MaskInput, fitted, fitted_labels, given_mask
 from pointrend.results import RefinedMask
 from pointrend.strict import first_problem
-from pointrend.zoo import Model, list_models, load_model
+from pointrend.zoo import Model, load_model
 
 DEFAULT_MODEL = "refiner-lite0"
 Progress = Callable[[int], None]
@@ -96,11 +96,6 @@ def refiner(
     Raises:
         PointRendError: there is no such model, it does not refine masks, or a number is out of range.
     """
-    if model == DEFAULT_MODEL and DEFAULT_MODEL not in [known.name for known in list_models()]:
-        raise PointRendError(
-            f"no refiner is bundled yet: train one, pointrend train {DEFAULT_MODEL} --data DATA --out RUN, and give "
-            "RUN/last.safetensors as the model"
-        )
     loaded = model if isinstance(model, Model) else _loaded(str(model), device, engine)
     predictor = loaded.scoring_predictor()
     if not isinstance(predictor, RefinerPredictor):
@@ -180,7 +175,8 @@ def refine(
             to a square. None where the sides have equal ratios.
         passes: over the windows; None: the model's.
         extent: pixels; nothing changes further than this from the given outline. None: the model's.
-        keep: pixels; outlines that the first pass moves less are kept. 0 keeps none. None: the model's.
+        keep: in [0, 1]: where the first pass moves a smaller share of the outline, it stays as given. 0 keeps nothing.
+            None: the model's.
         device: to compute on.
         engine: that computes: torch, onnxruntime or openvino.
 

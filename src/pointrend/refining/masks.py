@@ -26,6 +26,8 @@ Fit = Literal["stretch", "pad"]
 a square."""
 MaskInput = Any
 """A path, a PIL image, an array or tensor (h, w), or a result of this package."""
+ROUNDING = 0.01
+"""Solvers and resizing give probabilities that are so much outside of [0, 1]."""
 MAX_PLANES = 400
 
 
@@ -151,8 +153,9 @@ def _plane(array: np.ndarray, kind: Kind) -> Tensor:
     elif kind == "probabilities":
         if array.dtype.kind in "ui":
             values = values / np.float32(np.iinfo(array.dtype).max)
-        if values.min() < 0 or values.max() > 1:
+        if values.min() < -ROUNDING or values.max() > 1 + ROUNDING:
             raise PointRendError(f"probabilities must be in [0, 1], got {values.min():g} to {values.max():g}")
+        values = values.clip(0, 1)
     return torch.from_numpy(values)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -83,10 +85,11 @@ def batches(training: Training, fabric: Fabric, *, start: int) -> Generator[Any]
         persistent_workers=settings.workers > 0,
         prefetch_factor=4 if settings.workers else None,
         collate_fn=_Collate(training.task.collate),
+        worker_init_fn=_outlive_sigterm,
     )
     layout = torch.channels_last if settings.channels_last else torch.contiguous_format
     bad: dict[int, str] = {}
-    for loaded in _living(loader):
+    for loaded in loader:
         for index, text in loaded.problems.items():
             if index not in bad:
                 bad[index] = text
@@ -94,13 +97,25 @@ def batches(training: Training, fabric: Fabric, *, start: int) -> Generator[Any]
                     allowed = f"; data.max_bad allows {maximum} such images" if maximum else ""
                     raise DatasetError(f"{text}{allowed}")
                 warn(f"left out, {len(bad)} of at most {maximum} (data.max_bad): {text}")
+        if loaded.content is None:
+            raise DatasetError(f"none of the images can be read, first {next(iter(loaded.problems.values()))}")
         yield loaded.content.to(fabric.device, layout)
 
 
-def _living(loader: DataLoader[Any]) -> Iterator[_Loaded]:
-    """Yield what a loader loads; if one of its processes dies, say so in one line."""
+def _outlive_sigterm(_: int) -> None:
+    """Let a process that reads images ignore SIGTERM, which clusters send to all: the training ends it."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@contextmanager
+def dead_readers_named() -> Iterator[None]:
+    """Say in one line that a process that reads images died; PyTorch raises that wherever the training happens to be.
+
+    Raises:
+        DatasetError: one died.
+    """
     try:
-        yield from loader
+        yield
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise

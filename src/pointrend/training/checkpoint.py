@@ -60,10 +60,10 @@ def save_checkpoint(path: Path, state: TrainingState, *, keep: int = 1) -> None:
         CheckpointError: that fails, for instance on a full disk; the checkpoints before it are unchanged.
     """
     try:
-        if keep > 1 and path.exists():
-            _number(path, keep)
         with atomic_path(path) as temporary:
             torch.save(vars(state), temporary)
+            if keep > 1 and path.exists():
+                _number(path, keep)
         for old in earlier(path)[keep - 1 :]:
             old.unlink()
     except (OSError, RuntimeError) as error:  # PyTorch raises a RuntimeError on a full disk
@@ -87,8 +87,10 @@ def _number(path: Path, keep: int) -> None:
             shutil.copyfile(path, temporary)
 
 
-def load_newest(path: Path) -> TrainingState:
+def load_newest(path: Path, *, set_aside: bool = True) -> TrainingState:
     """Read the checkpoint at `path`, or, if it is damaged or missing, the newest one before it, with a warning.
+
+    A damaged one at `path` gets another name if `set_aside`; of several processes, one does so.
 
     Raises:
         CheckpointError: none can be read.
@@ -102,6 +104,8 @@ def load_newest(path: Path) -> TrainingState:
             continue
         if first is not None:
             warn(f"{first}; the training goes on from {candidate.name}, after {state.iteration} iterations")
+            if set_aside and path.exists():  # so that it does not take the place of a good one
+                path.replace(path.with_name(f"{path.name}.damaged"))
         return state
     assert first is not None
     raise first

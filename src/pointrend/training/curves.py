@@ -37,7 +37,7 @@ def draw_curves(folder: Path, *, title: str, score: str) -> Path:
 
     rows = read_log(folder / LOG_FILE)
     figure = Figure(figsize=(9, 8), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     losses, scores, rates = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 2))
     _draw_losses(losses, rows)
     _draw_scores(scores, rows, score)

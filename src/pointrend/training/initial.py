@@ -66,6 +66,11 @@ def _load_model_weights(network: nn.Module, model: Model, training: Training) ->
             f"start.weights: the weights of {model.spec.name} fit no backbone of this recipe; "
             f"its backbone is {model.spec.backbone}"
         )
+    if model.spec.input != training.recipe.input:
+        warn(
+            f"{model.spec.name} sees images otherwise than this recipe (mean, std or order of channels): take its "
+            f"input, --set input={model.spec.input.model_dump_json()}"
+        )
     classes = training.spec.class_names
     logits = training.spec.num_logits, model.spec.num_logits
     return take_weights(network, given, classes, model.spec.class_names, logits)

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 
 from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from pointrend.errors import PointRendError
 from pointrend.recipes import TrainSettings
@@ -31,7 +33,11 @@ def launched() -> Launch | None:
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return _of("torchrun", os.environ["WORLD_SIZE"], os.environ["LOCAL_WORLD_SIZE"])
     # As Fabric does: in an interactive session the variables are there, but srun did not start this process.
-    if "SLURM_PROCID" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
+    if (
+        "SLURM_NTASKS" in os.environ
+        and "SLURM_PROCID" in os.environ
+        and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive")
+    ):
         tasks, nodes = int(os.environ["SLURM_NTASKS"]), int(os.environ.get("SLURM_NNODES", "1"))
         if tasks % nodes:
             raise PointRendError(
@@ -79,14 +85,17 @@ def joined(settings: TrainSettings) -> Fabric:
                 f"train.nodes is {launch.nodes}: start the command on every node by torchrun or srun (docs/training.md)"
             )
     try:
+        # Each process keeps its own statistics of batch norms; they are averaged when they are needed.
+        several = launch.devices * launch.nodes > 1
         fabric = Fabric(
+            strategy=DDPStrategy(broadcast_buffers=False) if several else "auto",
             accelerator=settings.accelerator,
             devices=launch.devices,
             num_nodes=launch.nodes,
             precision=settings.precision,
         )
         fabric.launch()
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, MisconfigurationException) as error:
         reason = " ".join(str(error).split())
         raise RecipeError(
             f"train.accelerator={settings.accelerator} with train.devices={launch.devices} and "

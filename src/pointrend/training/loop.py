@@ -21,7 +21,7 @@ from pointrend.processes import mean_over_processes
 from pointrend.progress import TrainingProgress
 from pointrend.recipes import TrainSettings
 from pointrend.training.bad_batch import write_batch
-from pointrend.training.batches import batches
+from pointrend.training.batches import batches, dead_readers_named
 from pointrend.training.checkpoint import load_newest
 from pointrend.training.curves import draw_curves
 from pointrend.training.environment import record_start
@@ -74,7 +74,7 @@ def train_prepared(training: Training, out: Path, *, resume: bool = False, stop_
     average = averaged(network, recipe.optim.ema) if recipe.optim.ema else None
     run = Run(fabric, training, network, optimizer, average, out)
     if resume:
-        run.restore(load_newest(out / RESUME_FILE))
+        run.restore(load_newest(out / RESUME_FILE, set_aside=fabric.is_global_zero))
     if fabric.is_global_zero:
         remove_temporary_files(out)
         write_atomically(out / "recipe.yaml", to_yaml(recipe).encode())
@@ -93,6 +93,7 @@ def train_prepared(training: Training, out: Path, *, resume: bool = False, stop_
     assert not isinstance(stepper, tuple)  # as one optimiser was given
     log = RunLog(out, recipe, iteration=run.iteration) if fabric.is_global_zero else None
     with (
+        dead_readers_named(),
         sigterm_noticed(fabric.device) as sigterm,
         log or nullcontext(),
         TrainingProgress(
@@ -114,9 +115,10 @@ def train_prepared(training: Training, out: Path, *, resume: bool = False, stop_
                         step.objective, stepper, max_norm=recipe.optim.clip_norm, error_if_nonfinite=False
                     )
                     assert norm is not None
-                    check_finite(float(norm), run.iteration + 1, "norm of the gradients")
+                    if settings.precision != "16-mixed":  # which finds its scale by gradients that overflow
+                        check_finite(float(norm), run.iteration + 1, "norm of the gradients")
             except FloatingPointError as error:
-                picture = write_batch(batch[-1], out, run.iteration + 1, recipe.input)
+                picture = write_batch(batch, out, f"{run.iteration + 1}-{fabric.global_rank}", recipe.input)
                 raise FloatingPointError(f"{error}; the batch is in {picture}, and as .safetensors") from None
             stepper.step()
             schedule.step()

@@ -199,7 +199,7 @@ HARMLESS = (
     "train.iterations",
     "train.loggers",
 )
-"""Settings that a resumed training may change: `train.iterations` sets its end, the others change no weight."""
+"""Settings that a resumed training may change: how long it is, on what it runs, and what it writes."""
 
 
 def different_keys(a: Recipe, b: Recipe) -> list[str]:

@@ -38,6 +38,7 @@ def starting_network(training: Training, fabric: Fabric, *, resume: bool) -> Any
         freeze_module(network.backbone)
     if settings.sync_norm and fabric.world_size > 1:
         network = synchronise_norms(network, fabric.device)
+    network = network.to(fabric.device)
     if settings.channels_last:
         network = network.to(memory_format=torch.channels_last)
     if settings.precision == "bf16-mixed" and fabric.device.type == "cpu":

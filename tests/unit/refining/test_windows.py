@@ -97,15 +97,25 @@ def test_box_sums_are_those_of_a_loop(height: int, width: int, side: int, seed: 
     assert box_sum(values, side).tolist() == expected
 
 
-def test_little_displacements_are_found_by_neighbourhood() -> None:
-    given = torch.zeros(60, 200, dtype=torch.bool)
+def test_outlines_that_move_in_few_places_are_found_by_neighbourhood() -> None:
+    given = torch.zeros(60, 300, dtype=torch.bool)
     given[30:] = True
     changed = torch.zeros_like(given)
-    changed[29, 0:40:5] = True  # a fifth of a pixel on the left
-    changed[27:30, 150:] = True  # three pixels on the right
-    little = moved_little(given, changed, limit=0.5, neighbourhood=33)
-    assert bool(little[30, :80].all())
-    assert not bool(little[30, 160:].any())
+    changed[20:30, 20:28] = True  # far, but in a quarter of the neighbourhood
+    changed[29, 150:] = True  # a pixel, everywhere
+    little = moved_little(given, changed, limit=0.5, neighbourhood=65)
+    assert bool(little[30, :110].all())
+    assert not bool(little[30, 190:].any())
+
+
+def test_pixels_of_an_outline_move_by_half_a_pixel_or_more() -> None:
+    given = torch.zeros(40, 200, dtype=torch.bool)
+    given[20:] = True
+    for step, kept in ((3, True), (2, False)):  # a third of a pixel, half a pixel
+        changed = torch.zeros_like(given)
+        changed[19, ::step] = True
+        little = moved_little(given, changed, limit=0.5, neighbourhood=65)
+        assert bool(little[20, 40:160].all()) == kept
 
 
 @drawn(st.integers(1, 3), st.integers(1, 40), st.integers(1, 40), st.integers(1, 9), st.integers(0, 99))

@@ -18,7 +18,7 @@ from pointrend.data import DatasetError, InputSpec, SemanticBatch, semantic_batc
 from pointrend.errors import PointRendWarning
 from pointrend.recipes import TrainSettings
 from pointrend.training.bad_batch import write_batch
-from pointrend.training.batches import batches
+from pointrend.training.batches import batches, dead_readers_named
 
 COUNT = 6
 
@@ -52,7 +52,8 @@ def loaded(broken: dict[int, Exception | None], *, max_bad: int = 0, workers: in
         task=SimpleNamespace(collate=semantic_batch),
     )
     fabric: Any = SimpleNamespace(world_size=1, global_rank=0, device=torch.device("cpu"))
-    return [[int(value) for value in batch.images[:, 0, 0, 0]] for batch in batches(training, fabric, start=0)]
+    with dead_readers_named():
+        return [[int(value) for value in batch.images[:, 0, 0, 0]] for batch in batches(training, fabric, start=0)]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -81,6 +82,12 @@ def test_one_too_many_ends_the_training_in_one_line(workers: int) -> None:
         loaded(broken, max_bad=1, workers=workers)
 
 
+def test_a_disk_that_is_gone_is_one_line() -> None:
+    broken = {index: OSError(f"{index}.png: gone") for index in range(COUNT)}
+    with pytest.warns(PointRendWarning), pytest.raises(DatasetError, match=r"none of the images can be read, first \d"):
+        loaded(broken, max_bad=COUNT)
+
+
 def test_a_process_that_dies_is_named() -> None:
     with pytest.raises(DatasetError, match=r"^the process \d+ that reads images died.*fewer train\.workers") as error:
         loaded({3: None}, workers=1)
@@ -93,12 +100,12 @@ def test_a_bad_batch_is_written_for_a_look(tmp_path: Path) -> None:
     images[1, 1, 0, 0] = torch.nan
     labels = torch.arange(40).view(2, 4, 5)
     input = InputSpec(mean=(100, 50, 25), std=(20, 10, 5))
-    path = write_batch(SemanticBatch(images, labels), tmp_path, 12, input)
-    assert path == tmp_path / "bad-batch-12.png"
+    path = write_batch([SemanticBatch(images, labels)], tmp_path, "12-0", input)
+    assert path == tmp_path / "bad-batch-12-0.png"
     pixels = np.asarray(Image.open(path))
     assert pixels.shape == (4, 10, 3)
     assert pixels[2, 2].tolist() == [100, 50, 25]
     assert pixels[2, 7].tolist() == [120, 50, 25]
-    tensors = load_file(tmp_path / "bad-batch-12.safetensors")
-    assert torch.equal(tensors["labels"], labels)
-    assert bool(tensors["images"].isnan().any())
+    tensors = load_file(tmp_path / "bad-batch-12-0.safetensors")
+    assert torch.equal(tensors["0.labels"], labels)
+    assert bool(tensors["0.images"].isnan().any())

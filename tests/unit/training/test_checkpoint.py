@@ -123,6 +123,26 @@ def test_a_damaged_checkpoint_is_skipped_with_a_warning(tmp_path: Path, damage: 
     expected = 1 if damage == "truncated" else 2
     with pytest.warns(PointRendWarning, match=rf"{said}.*goes on from last-\d.pt, after {expected} iterations"):
         assert load_newest(path).iteration == expected
+    # What was damaged does not take the place of what is good when the next one is saved.
+    assert not path.exists()
+    one = state()
+    one.iteration = 9
+    save_checkpoint(path, one, keep=3)
+    assert load_checkpoint(path).iteration == 9
+    assert expected in [load_checkpoint(other).iteration for other in earlier(path) if other.stat().st_size]
+
+
+def test_a_save_that_fails_moves_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "last.pt"
+    saved(path, 3, 3)
+
+    def full(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(CheckpointError, match="disk full"):
+        save_checkpoint(path, state(), keep=3)
+    assert [load_checkpoint(one).iteration for one in (path, *earlier(path))] == [3, 2, 1]
 
 
 def test_without_any_that_can_be_read_the_newest_is_named(tmp_path: Path) -> None:
