@@ -104,9 +104,9 @@ class RefinerTest(Strict):
     reach: int = Field(16, ge=1, le=256, description="windows are laid over what is this near to an outline")
     extent: int = Field(48, ge=1, le=2048, description="nothing changes further than this from the given outline")
     keep: float = Field(
-        0.5, ge=0, le=1, description="where the first pass moves a smaller share of the outline it stays; 0: nowhere"
+        0.55, ge=0, le=1, description="where the first pass moves a smaller share of the outline it stays; 0: nowhere"
     )
-    neighbourhood: int = Field(385, ge=3, le=1023, description="the side of the square in which that is counted")
+    neighbourhood: int = Field(513, ge=3, le=1023, description="the side of the square in which that is counted")
     subdivision: Subdivision = Subdivision(num_points=4096, steps=2)
 
     @model_validator(mode="after")
