@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,8 @@ def train_prepared(training: Training, out: Path, *, resume: bool = False, stop_
         stopped = False
         while run.iteration < end and not stopped:
             rate = max(float(rate) for rate in schedule.get_last_lr())
-            batch = [next(parts) for _ in range(settings.accumulate)]
+            with clock.waiting():
+                batch = [next(parts) for _ in range(settings.accumulate)]
             losses = step.backward(batch, run.iteration)
             try:
                 check_finite(float(losses["total"]), run.iteration + 1)
@@ -195,12 +196,15 @@ def _numbers(losses: Mapping[str, Tensor], rate: float, clock: _Clock) -> dict[s
         **{f"loss_{name}": value for name, value in parts.items()},
         "point_accuracy": accuracy,
         "lr": rate,
-        "images_per_second": clock.rate(),
+        **clock.numbers(),
     }
 
 
 class _Clock:
-    """A measurement of images per second since the last call of `rate` or `reset`."""
+    """A measurement of images per second, and of the share of time that was spent waiting for images.
+
+    Both are since the last call of `numbers` or `reset`.
+    """
 
     def __init__(self, batch_size: int) -> None:
         self._batch_size = batch_size
@@ -208,12 +212,20 @@ class _Clock:
 
     def reset(self) -> None:
         self._images = 0
+        self._waited = 0.0
         self._since = time.monotonic()
 
     def tick(self) -> None:
         self._images += self._batch_size
 
-    def rate(self) -> float:
-        rate = self._images / max(1e-9, time.monotonic() - self._since)
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        since = time.monotonic()
+        yield
+        self._waited += time.monotonic() - since
+
+    def numbers(self) -> dict[str, float]:
+        elapsed = max(1e-9, time.monotonic() - self._since)
+        numbers = {"images_per_second": self._images / elapsed, "data_wait": self._waited / elapsed}
         self.reset()
-        return rate
+        return numbers

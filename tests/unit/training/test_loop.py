@@ -21,7 +21,7 @@ from pointrend import tasks
 from pointrend.data import SemanticBatch, find_samples
 from pointrend.objectives.semantic import SemanticLosses, SemanticObjective
 from pointrend.training import batches
-from pointrend.training.loop import Outcome, _Step, _step_seed, train_prepared
+from pointrend.training.loop import Outcome, _Clock, _Step, _step_seed, train_prepared
 from pointrend.training.prepare import Training
 from pointrend.training.recipe import RecipeError, load_recipe
 from pointrend.training.state import Run
@@ -115,6 +115,7 @@ def test_the_log_has_a_row_an_iteration_and_a_resumed_one_goes_on(
         rows = list(csv.DictReader(file))
     assert [row["step"] for row in rows] == ["1", "2", "3"]
     assert all(float(row[name]) > 0 for row in rows for name in ("loss", "loss_coarse", "loss_points", "lr"))
+    assert all(0 < float(row["data_wait"]) < 1 for row in rows)
     evaluated = ["val/coarse/miou", "val/pointrend/miou"]
     assert [[bool(row[name]) for name in evaluated] for row in rows] == [[False] * 2] * 2 + [[True] * 2]
     # What was logged after the state that is resumed from is dropped: those iterations are done again.
@@ -244,3 +245,14 @@ def test_a_batch_that_processes_and_parts_cannot_share_is_refused(train: Callabl
         match=r"train.batch_size must be a multiple of the 1 process times train.accumulate=4, got 2",
     ):
         train("train.accumulate=4")
+
+
+def test_the_share_of_waiting_is_of_the_time_since_the_last_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, 1.0, 4.0, 8.0, 8.0, 10.0, 10.0])
+    monkeypatch.setattr("pointrend.training.loop.time.monotonic", lambda: next(now))
+    clock = _Clock(6)
+    with clock.waiting():  # from 1 to 4
+        pass
+    clock.tick()
+    assert clock.numbers() == {"images_per_second": 6 / 8, "data_wait": 3 / 8}
+    assert clock.numbers() == {"images_per_second": 0, "data_wait": 0}
