@@ -46,7 +46,9 @@ def train(
             "classes may be others: those of equal names are taken over. Of a host, its own state dict."
         ),
     ] = None,
-    freeze: Annotated[str | None, typer.Option(help="Keep the weights of the backbone, or of the host.")] = None,
+    freeze: Annotated[
+        str | None, typer.Option(metavar="backbone|host", help="Train the rest alone; the host is an attached network.")
+    ] = None,
     devices: Annotated[
         int | None, typer.Option(min=1, help="Processes on each node. torchrun and srun start them themselves.")
     ] = None,
