@@ -29,7 +29,7 @@ def main() -> None:
     given = parser.parse_args()
     photo = data.astronaut()
     small = transform.resize(photo, (64, 64))
-    strokes = np.zeros((64, 64), int)
+    strokes = np.zeros((64, 64), np.uint8)
     strokes[:, 0] = strokes[0] = strokes[:, 48:] = strokes[10:22, 8:14] = 1
     strokes[6:16, 24:30] = strokes[24:, 14:26] = 2
     soft = segmentation.random_walker(small, strokes, channel_axis=-1, return_full_prob=True)[1]

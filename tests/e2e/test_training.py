@@ -45,7 +45,7 @@ def test_rendering_beats_its_own_coarse_row(trained: Outcome) -> None:
 
 def test_run_folder_holds_models_log_and_recipe(trained: Outcome) -> None:
     out = trained.model.parent
-    models = {"best.safetensors", "last.safetensors", "last.pt"}
+    models = {"best.safetensors", "last.safetensors", "last.pt", "last-1.pt"}
     shown = {"log.csv", "tensorboard", "curves.png", "samples"}
     assert models | shown | {"recipe.yaml", "run.json"} == {path.name for path in out.iterdir()}
     assert sorted(path.name for path in (out / "samples").iterdir()) == ["000080.png", "000160.png"]

@@ -159,7 +159,7 @@ class _Step:
         self.fabric = fabric
         self.settings = settings
         self.objective = fabric.setup_module(objective)
-        self._counted = objective.counted
+        self._plain = objective
 
     def backward(self, parts: Sequence[Any], iteration: int) -> dict[str, Tensor]:
         """Add the gradients of all parts, and return the losses of the whole batch in all processes."""
@@ -180,7 +180,7 @@ class _Step:
         """Return the weight of each part: its share of what the batch's losses are averaged over."""
         if len(parts) == 1:
             return [1.0]
-        counts = mean_over_processes(torch.stack([self._counted(batch) for batch in parts]).double())
+        counts = mean_over_processes(torch.stack([self._plain.counted(batch) for batch in parts]).double())
         return (counts / counts.sum().clamp(min=1)).tolist()
 
 
