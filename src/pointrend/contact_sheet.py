@@ -69,7 +69,7 @@ def contact_sheet(
 
 
 def _tile_size(samples: Sequence[Sample]) -> tuple[int, int]:
-    """Return (h, w) of the tiles: of the shape that is in the middle of those of the images."""
+    """Return the size (h, w) of all tiles: its ratio of sides is the median of the images' ratios."""
     sizes = [image_size(sample.image) for sample in samples]
     shape = float(np.clip(np.median([width / height for height, width in sizes]), 0.5, 2))
     return round((AREA / shape) ** 0.5), round((AREA * shape) ** 0.5)
@@ -108,7 +108,7 @@ def _photo(sample: Sample, tile: tuple[int, int]) -> tuple[Image.Image, np.ndarr
 
 
 def _nearest(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return values (..., H, W) at another size (h, w): those at the centres of its pixels."""
+    """Resize values (..., H, W) to (h, w) by taking the nearest pixel, without mixing values."""
     rows, columns = (
         ((np.arange(new) + 0.5) * old / new).astype(np.int64) for new, old in zip(size, values.shape[-2:], strict=True)
     )

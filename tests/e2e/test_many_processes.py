@@ -180,8 +180,6 @@ def test_a_training_that_is_killed_at_random_ends_as_if_it_had_not_been(ragged: 
         time.sleep(random.uniform(0, 0.15))
         process.kill()
         process.wait()
-    if not (killed / "last.pt").exists():
-        pytest.skip("the machine is too slow: nothing was saved before the kills")
     process = started(ragged, killed, *more)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said

@@ -148,7 +148,7 @@ class ClassIds(IdImage):
         return one_layer(ids, values, classes, crowd=[value < NUMBERS for value in values])
 
     def _counts(self, value: int, label: int) -> bool:
-        """Return whether an id is of an object or a crowd; raise `DatasetError` if it is neither and no background."""
+        """Return whether an id stands for an object or a crowd, not for background; raise `DatasetError` if unknown."""
         if value and label not in self.things:
             allowed = ", ".join(f"{thing * NUMBERS} to {thing * NUMBERS + NUMBERS - 1}" for thing in self.things[:3])
             more = ", ..." if len(self.things) > 3 else ""

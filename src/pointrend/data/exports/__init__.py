@@ -45,7 +45,7 @@ FORMATS = {
 
 
 def detected(source: Path) -> str:
-    """Return the title of the format that a file or a folder looks like, or an empty text."""
+    """Return the name of the tool whose export a file or a folder looks like; "" if it looks like none."""
     return next((form.title for form in FORMATS.values() if _matches(form, source)), "")
 
 

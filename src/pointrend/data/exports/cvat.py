@@ -160,7 +160,7 @@ def _points(text: str, where: str) -> list[float]:
 
 
 def _mask(element: Element, where: str, size: tuple[int, int]) -> np.ndarray:
-    """Decode a mask: lengths of runs that start with zeros, row by row within its window."""
+    """Decode a mask from CVAT's run lengths: 0s first, then 1s, and so on, row by row within the mask's box."""
     left, top, width, height = (
         whole(element.get(key), f"{where}: {key}") for key in ("left", "top", "width", "height")
     )

@@ -113,7 +113,7 @@ def _image(source: Path, path: Path, content: dict[str, Any], labels: Labels, co
 def _grouped(
     path: Path, shapes: list[dict[str, Any]], size: tuple[int, int], labels: Labels, counts: Counts
 ) -> Iterator[CocoObject]:
-    """Yield the objects of an image; polygons of a group are one."""
+    """Yield the objects of an image; polygons with the same group id are parts of one object."""
     groups: dict[tuple[str, str], list[tuple[int, dict[str, Any]]]] = {}
     for number, shape in enumerate(shapes, start=1):
         alone = shape.get("group_id") is None
