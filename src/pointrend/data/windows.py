@@ -54,12 +54,16 @@ def interpolate(image: Tensor, scaled: tuple[int, int], window: Window) -> Tenso
 
     Pixels in between are skipped where the image becomes smaller, as OpenCV's bilinear resizing does.
     """
-    pixels = image.as_subclass(Tensor)
-    for axis, weights in ((0, (-1, 1)), (1, (1, -1))):  # rows, columns
-        low, high, after = _neighbors(window[axis], window[axis + 2], image.shape[axis + 1], scaled[axis])
-        one, other = (pixels.index_select(axis + 1, index).float() for index in (low, high))
-        pixels = torch.lerp(one, other, after.view(weights))
-    return pixels.round().to(torch.uint8)
+    height, width = image.shape[1:]
+    top, bottom, down = _neighbors(window[0], window[2], height, scaled[0])
+    left, right, across = _neighbors(window[1], window[3], width, scaled[1])
+    first = int(left[0])
+    # Rows of pixels are copied whole, which images in channels-last order, as they are read, do fastest.
+    pixels = image.as_subclass(Tensor)[:, :, first : int(right[-1]) + 1].permute(1, 2, 0).numpy()
+    one, other = (torch.from_numpy(pixels[index.numpy()]).float() for index in (top, bottom))
+    rows = torch.lerp(one, other, down.view(-1, 1, 1))
+    result = torch.lerp(rows[:, left - first], rows[:, right - first], across.view(1, -1, 1))
+    return result.round_().to(torch.uint8).permute(2, 0, 1)
 
 
 def nearest(mask: Tensor, scaled: tuple[int, int], window: Window) -> Tensor:

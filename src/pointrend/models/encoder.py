@@ -29,6 +29,12 @@ def with_encoder(network: Network, maps: Maps) -> Network:
     return other
 
 
+def encoder_modules(network: nn.Module) -> list[nn.Module]:
+    """Return the modules that a network names in `encoder_parts`, without those that it does not have."""
+    parts = [getattr(network, name) for name in getattr(network, "encoder_parts", ())]
+    return [part for part in parts if isinstance(part, nn.Module)]
+
+
 def rounded_up(size: tuple[int, int], multiple: int) -> tuple[int, int]:
     """Return the next (H, W) whose sides are multiples of a number."""
     return multiple * -(-size[0] // multiple), multiple * -(-size[1] // multiple)

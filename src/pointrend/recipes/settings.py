@@ -91,6 +91,9 @@ class TrainSettings(Strict):
     sync_norm: bool = Field(False, description="batch norms see the batches of all processes (SyncBN)")
     keep: int = Field(2, ge=1, le=100, description="the number of newest checkpoints that are kept")
     channels_last: bool = True
+    compile: bool = Field(
+        False, description="compile the encoder by torch.compile: minutes at first, then faster steps on most devices"
+    )
 
 
 class Recipe(Strict):

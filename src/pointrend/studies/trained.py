@@ -66,13 +66,37 @@ def trained_study(
     settings: Sequence[str] = (),
     progress: Callable[[str, int, int], None] | None = None,
 ) -> StudyTable:
-    """Train every variant of a study with several seeds, and compare their scores on the validation split.
+    """Train every variant of one of `TRAINED_STUDIES`, see `compare_variants`.
+
+    Raises:
+        PointRendError: no such study, or as `compare_variants`.
+    """
+    if name not in TRAINED_STUDIES:
+        raise PointRendError(f"there is no study {name!r}; expected one of {', '.join(TRAINED_STUDIES)}")
+    return compare_variants(
+        name, TRAINED_STUDIES[name], recipe, data, out, seeds=seeds, settings=settings, progress=progress
+    )
+
+
+def compare_variants(
+    title: str,
+    variants: Sequence[Variant],
+    recipe: str,
+    data: str | Path,
+    out: str | Path,
+    *,
+    seeds: int = 3,
+    settings: Sequence[str] = (),
+    progress: Callable[[str, int, int], None] | None = None,
+) -> StudyTable:
+    """Train variants of a recipe with several seeds each, and compare their scores on the validation split.
 
     Each training has a folder `OUT/VARIANT/seed-N`. Those that are done are not repeated, and one that was interrupted
     goes on, so a study may be stopped and called again.
 
     Args:
-        name: of `TRAINED_STUDIES`.
+        title: of the table, and of its first column.
+        variants: its rows.
         recipe: the name or file of a recipe of a semantic model; each training evaluates once, at its end.
         data: the folder of the data set.
         out: the folder of the study.
@@ -81,14 +105,10 @@ def trained_study(
         progress: called with a training's title, the number of trainings done and their total.
 
     Raises:
-        PointRendError: no such study, a recipe of another task, a folder with trainings of other settings, or as
-            `train`.
+        PointRendError: a recipe of another task, a folder with trainings of other settings, or as `train`.
     """
-    if name not in TRAINED_STUDIES:
-        raise PointRendError(f"there is no study {name!r}; expected one of {', '.join(TRAINED_STUDIES)}")
     if seeds < 1:
         raise PointRendError(f"seeds must be at least 1, got {seeds}")
-    variants = TRAINED_STUDIES[name]
     recipes = {
         (variant, seed): _recipe(recipe, (*settings, *variant.settings, f"train.seed={seed}"))
         for variant in variants
@@ -103,7 +123,7 @@ def trained_study(
         scores[variant].append(_trained(recipes[variant, seed], Path(data), folder))
     if progress is not None:
         progress("done", len(recipes), len(recipes))
-    return _table(name, scores)
+    return _table(title, scores)
 
 
 def _recipe(recipe: str, settings: Sequence[str]) -> Recipe:
@@ -128,14 +148,14 @@ def _trained(recipe: Recipe, data: Path, folder: Path) -> Mapping[str, Mapping[s
     return rows
 
 
-def _table(name: str, scores: Mapping[Variant, Sequence[Mapping[str, Mapping[str, float]]]]) -> StudyTable:
+def _table(title: str, scores: Mapping[Variant, Sequence[Mapping[str, Mapping[str, float]]]]) -> StudyTable:
     def spread(runs: Sequence[Mapping[str, Mapping[str, float]]], row: str, number: str) -> Spread:
         return Spread(tuple(run[row][number] for run in runs))
 
-    titles = [f"{title} {row}" for title in ("mIoU", "Boundary IoU") for row in ("coarse", "pointrend")]
+    columns = [f"{number} {row}" for number in ("mIoU", "Boundary IoU") for row in ("coarse", "pointrend")]
     return StudyTable(
-        title=name,
-        columns=(name, *titles),
+        title=title,
+        columns=(title, *columns),
         rows=tuple(
             (
                 variant.title,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -43,6 +43,10 @@ class TrainingState:
     """The state of the averaged weights, if any."""
     processes: int = 1
     """The number of processes that trained."""
+    precision: dict[str, Any] = field(default_factory=dict)
+    """The state of mixed precision: of 16-mixed, the scale of the gradients."""
+    owed: dict[str, float] | None = None
+    """The numbers of the last iteration, if SIGTERM came before its evaluation, which is then still to be done."""
     version: int = CHECKPOINT_VERSION
 
 
@@ -128,7 +132,7 @@ def load_checkpoint(path: Path) -> TrainingState:
         raise _unusable(path, "it has no version")
     if version != CHECKPOINT_VERSION:
         raise CheckpointError(f"{path}: checkpoint version {shown(version)}, this pointrend reads {CHECKPOINT_VERSION}")
-    fields.setdefault("processes", 1)  # older files lack it
+    fields = {"processes": 1, "precision": {}, "owed": None} | fields  # which older files lack
     for name, kinds in _KINDS.items():
         if name not in fields:
             raise _unusable(path, f"it has no {name}")
@@ -152,6 +156,8 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "optimizer": (dict,),
     "average": (dict, NoneType),
     "processes": (int,),
+    "precision": (dict,),
+    "owed": (dict, NoneType),
     "version": (int,),
 }
 """The types of the fields of a `TrainingState`."""

@@ -14,6 +14,7 @@ from lightning_fabric.loggers.csv_logs import CSVLogger
 from torch import Tensor
 
 from pointrend.errors import PointRendError, shown
+from pointrend.files import atomic_path
 from pointrend.recipes import Recipe
 from pointrend.training.loggers import Logger, open_logger
 
@@ -44,13 +45,18 @@ class RunLog:
         with warnings.catch_warnings():  # the folder is not empty: it has the recipe
             warnings.simplefilter("ignore")
             writer = self._csv.experiment
-        writer.metrics_file_path = str(path)
         writer.metrics_keys = _StepFirst()
-        path.unlink(missing_ok=True)
-        for row in earlier:
-            values: dict[str, Tensor | float] = {name: value for name, value in row.items() if name != STEP}
-            self._csv.log_metrics(values, int(row[STEP]))
-        self._csv.save()
+        if earlier:
+            with atomic_path(path) as temporary:
+                temporary.unlink()  # the logger would go on with an empty file, without a header
+                writer.metrics_file_path = str(temporary)
+                for row in earlier:
+                    values: dict[str, Tensor | float] = {name: value for name, value in row.items() if name != STEP}
+                    self._csv.log_metrics(values, int(row[STEP]))
+                self._csv.save()
+        else:
+            path.unlink(missing_ok=True)
+        writer.metrics_file_path = str(path)
         self._others: list[Logger] = []
         with ExitStack() as undo:
             for name in recipe.train.loggers:

@@ -104,6 +104,13 @@ def train_prepared(training: Training, out: Path, *, resume: bool = False, stop_
         clock = _Clock(settings.batch_size)
         reset_peak(fabric.device)
         stopped = False
+        if run.owed is not None:
+            numbers = run.owed | run.evaluate(progress.note)
+            run.owed = None
+            if log:
+                log.write(run.iteration, numbers)
+                draw_curves(out, title=recipe.name, score=training.task.main_score)
+            run.save()
         while run.iteration < end and not stopped:
             rate = max(float(rate) for rate in schedule.get_last_lr())
             with clock.waiting():
@@ -130,9 +137,10 @@ def train_prepared(training: Training, out: Path, *, resume: bool = False, stop_
             done = run.iteration
             stopped = sigterm()
             progress.advance(done)
-            evaluates = run.evaluates_now()
-            saves = evaluates or stopped or done % settings.save_every == 0 or done == end
-            numbers: dict[str, float] = {}
+            due = run.evaluates_now()
+            evaluates = due and not stopped  # there may be seconds left: resumed, it evaluates first
+            saves = due or stopped or done % settings.save_every == 0 or done == end
+            numbers = {}
             if saves or done % settings.log_every == 0:
                 numbers = _numbers(losses, rate, clock)
                 if memory := peak(fabric.device):
@@ -141,7 +149,8 @@ def train_prepared(training: Training, out: Path, *, resume: bool = False, stop_
             if evaluates:
                 numbers |= run.evaluate(progress.note)
                 clock.reset()
-            if log and numbers:
+            run.owed = numbers if due and stopped else None
+            if log and numbers and run.owed is None:
                 log.write(done, numbers)
             if log and (evaluates or done == end):
                 draw_curves(out, title=recipe.name, score=training.task.main_score)
@@ -149,7 +158,7 @@ def train_prepared(training: Training, out: Path, *, resume: bool = False, stop_
                 run.save()
     best = out / BEST_MODEL
     model = best if best.exists() else out / LAST_MODEL
-    return Outcome(run.iteration, model, run.scores, stopped=stopped and run.iteration < end)
+    return Outcome(run.iteration, model, run.scores, stopped=stopped and (run.iteration < end or run.owed is not None))
 
 
 class _Step:

@@ -8,6 +8,7 @@ import torch
 from lightning_fabric import Fabric
 
 from pointrend.errors import warn
+from pointrend.training.compiling import compile_encoder
 from pointrend.training.freeze import freeze_backbone, freeze_module
 from pointrend.training.initial import load_start_weights
 from pointrend.training.precision import depthwise_in_float32, slow_bfloat16
@@ -21,7 +22,7 @@ def starting_network(training: Training, fabric: Fabric, *, resume: bool) -> Any
     """Return the network to train, with the weights that the recipe starts from unless it is resumed.
 
     Raises:
-        RecipeError: there are no weights to start from, or no host to freeze.
+        RecipeError: there are no weights to start from, no host to freeze, or the network cannot be compiled.
         DatasetError: the network takes no images of the size of crops.
     """
     recipe, settings = training.recipe, training.recipe.train
@@ -45,4 +46,6 @@ def starting_network(training: Training, fabric: Fabric, *, resume: bool) -> Any
         depthwise_in_float32(network)
         if slow_bfloat16() and fabric.is_global_zero:
             warn("train.precision is bf16-mixed, which this CPU lacks: --set train.precision=32-true is much faster")
+    if settings.compile:
+        compile_encoder(network, fabric.device)
     return network

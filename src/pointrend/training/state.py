@@ -18,6 +18,7 @@ from pointrend.peak import peak
 from pointrend.processes import Processes
 from pointrend.spec import TrainingFacts
 from pointrend.training.checkpoint import CheckpointError, TrainingState, save_checkpoint
+from pointrend.training.compiling import not_compiled
 from pointrend.training.log import SCORE
 from pointrend.training.prepare import BEST_MODEL, LAST_MODEL, RESUME_FILE, Training
 from pointrend.training.recipe import different_keys, from_yaml, to_yaml
@@ -43,6 +44,8 @@ class Run:
     iteration: int = 0
     best: float = -math.inf
     scores: Evaluation | None = None
+    owed: dict[str, float] | None = None
+    """The numbers of an iteration whose evaluation is still to be done."""
 
     @property
     def result(self) -> Model:
@@ -74,7 +77,8 @@ class Run:
         assert self.training.val_samples is not None
         processes = Processes(self.fabric.global_rank, self.fabric.world_size)
         limit = self.training.recipe.train.eval_images
-        self.scores = evaluate(self.result, self.training.val_samples, limit=limit, processes=processes)
+        with not_compiled():
+            self.scores = evaluate(self.result, self.training.val_samples, limit=limit, processes=processes)
         values: dict[str, float] = {}
         for row, numbers in self.scores.rows.items():
             values |= {f"val/{row}/{name}": value for name, value in numbers.items() if "/" not in name}
@@ -90,7 +94,8 @@ class Run:
                 save_model(self.result, self.out / BEST_MODEL)
         if self.fabric.is_global_zero:
             picture = self.out / SAMPLES_FOLDER / f"{self.iteration:06d}.png"
-            save_samples(self.result, self.training.val_samples, picture)
+            with not_compiled():
+                save_samples(self.result, self.training.val_samples, picture)
         self.fabric.barrier()
         return values
 
@@ -108,6 +113,8 @@ class Run:
                 optimizer=self.optimizer.state_dict(),
                 average=self.average.state_dict() if self.average is not None else None,
                 processes=self.fabric.world_size,
+                precision=self.fabric.strategy.precision.state_dict(),
+                owed=self.owed,
             )
             save_checkpoint(self.out / RESUME_FILE, state, keep=self.training.recipe.train.keep)
             save_model(self.result, self.out / LAST_MODEL)
@@ -140,8 +147,8 @@ class Run:
         if self.average is not None:
             assert state.average is not None
             self.average.load_state_dict(state.average)
-        self.iteration = state.iteration
-        self.best = state.best
+        self.fabric.strategy.precision.load_state_dict(state.precision)
+        self.iteration, self.best, self.owed = state.iteration, state.best, state.owed
 
     def _agree(self) -> None:
         """Give the running statistics of batch norms in all processes the same values."""

@@ -81,3 +81,20 @@ def test_a_damaged_log_is_one_line_and_stays(tmp_path: Path, content: bytes, exp
     with pytest.raises(LogError):
         RunLog(tmp_path, recipe, iteration=1)
     assert path.read_bytes() == content
+
+
+def test_rows_are_kept_when_a_resumed_log_cannot_be_written(
+    tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RunLog(tmp_path, recipe) as log:
+        log.write(1, {"loss": 1})
+    before = (tmp_path / "log.csv").read_bytes()
+
+    def full(_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lightning_fabric.loggers.csv_logs.CSVLogger.save", full)
+    with pytest.raises(OSError, match="No space left"):
+        RunLog(tmp_path, recipe, iteration=1)
+    assert (tmp_path / "log.csv").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]

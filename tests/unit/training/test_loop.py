@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.precision import MixedPrecision
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
@@ -22,6 +24,7 @@ from pointrend import tasks
 from pointrend.data import SemanticBatch, find_samples
 from pointrend.objectives.semantic import SemanticLosses, SemanticObjective
 from pointrend.training import batches
+from pointrend.training.log import read_log
 from pointrend.training.loop import Outcome, _Clock, _Step, _step_seed, train_prepared
 from pointrend.training.prepare import Training
 from pointrend.training.recipe import RecipeError, load_recipe
@@ -257,3 +260,51 @@ def test_the_share_of_waiting_is_of_the_time_since_the_last_numbers(monkeypatch:
     clock.tick()
     assert clock.numbers() == {"images_per_second": 6 / 8, "data_wait": 3 / 8}
     assert clock.numbers() == {"images_per_second": 0, "data_wait": 0}
+
+
+def test_sigterm_at_an_evaluation_saves_first_and_the_resumed_training_evaluates(
+    train: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = ("train.iterations=4", "train.eval_every=2", "train.log_every=1")
+    whole = train(*every)
+    rows = read_log(tmp_path / "run" / "log.csv")
+    shutil.move(tmp_path / "run", tmp_path / "whole")
+    for stops_at in (2, 4):
+        count = iter(range(1 if stops_at == 2 else 3, 9))
+
+        @contextmanager
+        def stopping(_: torch.device, count: Iterator[int] = count, at: int = stops_at) -> Iterator[Callable[[], bool]]:
+            yield lambda: next(count) == at
+
+        with monkeypatch.context() as patched:
+            patched.setattr("pointrend.training.loop.sigterm_noticed", stopping)
+            stopped = train(*every, resume=stops_at == 4)
+        assert stopped.stopped
+        assert stopped.iteration == stops_at
+        assert [row["step"] for row in read_log(tmp_path / "run" / "log.csv")] == list(range(1, stops_at))
+    resumed = train(*every, resume=True)
+    assert not resumed.stopped
+    assert resumed.scores is not None
+    assert whole.scores is not None
+    assert resumed.scores.rows == whole.scores.rows
+    timing = {"images_per_second", "data_wait", "peak_memory_gb"}
+    again = read_log(tmp_path / "run" / "log.csv")
+    assert [{k: v for k, v in row.items() if k not in timing} for row in again] == [
+        {k: v for k, v in row.items() if k not in timing} for row in rows
+    ]
+    ends = [torch.load(tmp_path / folder / "last.pt", weights_only=True) for folder in ("whole", "run")]
+    assert ends[0]["best"] == ends[1]["best"]
+    assert ends[1]["owed"] is None
+
+
+def test_the_scale_of_half_precision_goes_on(
+    train: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[dict[str, Any]] = []  # CPUs have no such scale, so that of a GPU is played
+    monkeypatch.setattr(MixedPrecision, "state_dict", lambda _: {"scale": 64.0, "growth_factor": 2.0})
+    monkeypatch.setattr(MixedPrecision, "load_state_dict", lambda _, state: loaded.append(state))
+    half = ("train.precision=bf16-mixed", "train.iterations=2", "train.eval_every=9")
+    train(*half, stop_after=1)
+    assert loaded == []
+    train(*half, resume=True)
+    assert loaded == [{"scale": 64.0, "growth_factor": 2.0}]
