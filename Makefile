@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint floors bench fuzz
+.PHONY: help demo test lint floors bench fuzz release
 
 # Tests that need real photographs skip where there are none. Set to nothing, `POINTREND_TEST_DATA= make test`, they skip too.
 ifeq ($(origin POINTREND_TEST_DATA),undefined)
@@ -47,6 +47,15 @@ floors: ## run the smoke test with the lowest allowed versions of all packages b
 
 bench: $(VENV)/.installed-dev ## measure rendering beside the dense way of others, into bench-out/
 	$(BIN)/python -m benchmarks $(BENCH_INPUTS)
+
+release: ## build sdist and wheel into dist/, check them, install the wheel into a clean environment and predict with it
+	@rm -rf dist .venv-release && $(PYTHON) -m venv .venv-release
+	@.venv-release/bin/pip install --quiet --disable-pip-version-check build twine
+	.venv-release/bin/python -m build --outdir dist .
+	.venv-release/bin/twine check --strict dist/*
+	@rm -rf .venv-release && $(PYTHON) -m venv .venv-release
+	.venv-release/bin/pip install --quiet --disable-pip-version-check dist/*.whl
+	.venv-release/bin/python scripts/smoke.py predict
 
 fuzz: $(VENV)/.installed-dev ## read thousands of damaged files, bad ones into fuzz-out/; SEED=1 SCALE=0.1 change what is tried
 	$(BIN)/python -m tests.fuzz --seed $(or $(SEED),0) --scale $(or $(SCALE),1)

@@ -21,7 +21,8 @@ import numpy as np
 import torch
 
 from pointrend.data.images import read_photo
-from pointrend.data.masks.corruptions import CORRUPTIONS, distance
+from pointrend.data.masks.corruptions import CORRUPTIONS
+from pointrend.data.masks.distances import distance
 from pointrend.refining.masks import fitted, given_mask
 from pointrend.refining.scoring import SCORES, Masks, Pair, corrupted_masks, find_truths, mask_scores, masks_of_folder
 

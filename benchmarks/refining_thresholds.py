@@ -1,6 +1,6 @@
 """Chooses a refiner's settings on composites that it was not trained on: cut-outs over other photographs.
 
-    python -m benchmarks.refining_thresholds MODEL DATA [--scenes 12] [--set keep=0.5,0.8] [--set neighbourhood=65,97]
+    python -m benchmarks.refining_thresholds MODEL DATA [--scenes 12] [--set keep=0.1,0.2] [--set neighbourhood=97,513]
 
 DATA/cutouts are pasted over the photographs of DATA/people/val, 512 pixels a side. Printed is the mean Boundary IoU at
 0.5 % of the diagonal of every kind of masks, given and refined, for every combination of the settings.
@@ -65,7 +65,7 @@ def main() -> None:
     _print("given", {kind: mean([m > 0.5 for m in masks], made) for kind, masks in corrupted.items()})
     for chosen in itertools.product(*values):
         pairs = zip(names, chosen, strict=True)
-        changes = {name: float(value) if name == "keep" else int(value) for name, value in pairs}
+        changes = {name: float(value) if "." in value else int(value) for name, value in pairs}
         settings = type(predictor.test).model_validate(predictor.test.model_dump() | changes)
         changed = Refiner(predictor.with_settings(settings))
         after = {}

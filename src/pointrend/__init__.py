@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pointrend.cutting import cut_out
     from pointrend.errors import PointRendError
     from pointrend.evaluation import Evaluation, evaluate
     from pointrend.models import InstancePointRend, SemanticPointRend, instance_pointrend, semantic_pointrend
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 # Imported on first use (PEP 562): torch takes seconds, and `pointrend --help` does not need it.
 _NAMES = {
+    "cutting": ("cut_out",),
     "errors": ("PointRendError",),
     "evaluation": ("Evaluation", "evaluate"),
     "models": ("InstancePointRend", "SemanticPointRend", "instance_pointrend", "semantic_pointrend"),
@@ -42,6 +44,7 @@ __all__ = [
     "Slide",
     "__version__",
     "attach",
+    "cut_out",
     "evaluate",
     "instance_pointrend",
     "list_models",

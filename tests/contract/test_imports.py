@@ -24,7 +24,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"tasks"}),
     frozenset({"zoo"}),
     frozenset({"evaluation", "explain", "export", "precisions", "refining", "verify"}),
-    frozenset({"report", "training"}),
+    frozenset({"cutting", "report", "training"}),
     frozenset({"studies"}),
     frozenset({"cli", "serve"}),
     frozenset({"__init__", "__main__"}),

@@ -13,17 +13,22 @@ import typer
 
 from pointrend.cli import options
 from pointrend.cli.errors import FAILED, WRONG_USAGE, describe, one_line_errors, report
+from pointrend.files import write_atomically
 from pointrend.overlap import overlapped
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from pointrend.cutting import Cutting
     from pointrend.data.images import Photo
     from pointrend.data.intensity import Scaling
     from pointrend.data.reading import Reading
     from pointrend.predict import Predictor
+    from pointrend.results import Result
+    from pointrend.zoo import Model
 
 EXPLAIN_SUFFIX = "_explain.png"
+CUTOUT_SUFFIX = "_cutout.png"
 LISTED = 10
 """The number of photos whose results are listed in the summary."""
 
@@ -86,6 +91,17 @@ def predict(
     explain: Annotated[
         bool, typer.Option("--explain", help="Semantic models: also save an image of how each result was rendered.")
     ] = False,
+    cutout: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CLASS,...|all",
+            help="Also save what is of these classes as PHOTO_cutout.png, the rest clear; its edge is refined by "
+            "refiner-lite0. all: everything but the background.",
+        ),
+    ] = None,
+    specks: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Remove parts and holes of under N pixels from cut-outs.")
+    ] = 0,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace results of other photos of the same name in --out.")
     ] = False,
@@ -101,6 +117,7 @@ def predict(
       PHOTO_overlay.png  the photo with coloured classes or outlined objects
       PHOTO.json         the number of pixels of each class, or objects with masks
       PHOTO.csv          instance models: id, class, score, area, box, centroid
+      PHOTO_cutout.png   with --cutout: the photo's classes or objects, the rest clear
 
     A photo that cannot be read is reported and skipped. The exit code is 0 if all photos are done, 1 if some failed,
     2 for wrong usage. Files that pointrend did not write are never replaced.
@@ -153,8 +170,11 @@ def predict(
             predictor = loaded.predictor(changes)
             if explain and not loaded.task.explains:
                 raise ValueError(f"--explain works with semantic models only; {loaded.spec.name} {does}")
+            if specks and cutout is None:
+                raise ValueError("--specks is for cut-outs: add --cutout")
+            cut = _cutting(cutout, specks, loaded)
             out.mkdir(parents=True, exist_ok=True)
-    batch = _Batch(predictor, out, reading, every_page=page == "all", explain=explain, overwrite=overwrite)
+    batch = _Batch(predictor, out, reading, every_page=page == "all", explain=explain, cut=cut, overwrite=overwrite)
     records = batch.run(photos, console)
     if as_json:
         # In ASCII, so that neither the terminal's encoding nor a file's name can make it fail.
@@ -200,6 +220,16 @@ def _number(text: Any, option: str, expected: str) -> Any:
         raise ValueError(f"{option} must be {expected}, got {text!r}") from None
 
 
+def _cutting(cutout: str | None, specks: int, model: Model) -> Cutting | None:
+    """Return what --cutout asks for."""
+    if cutout is None:
+        return None
+    from pointrend.cutting import cutting
+
+    names = [name.strip() for name in cutout.split(",")]
+    return cutting(names, model.spec.classes, background=model.spec.task == "semantic", specks=specks)
+
+
 @dataclass(frozen=True)
 class _Job:
     photo: Path
@@ -216,7 +246,14 @@ class _Batch:
     reading: Reading
     every_page: bool
     explain: bool
+    cut: Cutting | None
     overwrite: bool
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Return the ends of the names of all files that a photo gets."""
+        extra = ((EXPLAIN_SUFFIX, self.explain), (CUTOUT_SUFFIX, self.cut is not None))
+        return (*self.predictor.result_type.suffixes, *(suffix for suffix, wanted in extra if wanted))
 
     def run(self, arguments: list[str], console: Console) -> list[Record]:
         """Predict and save the results of all photos; failures are reported, and recorded."""
@@ -227,7 +264,7 @@ class _Batch:
         records = [Record(argument, error=message) for argument, message in problems]
         for _, message in problems:
             report(message)
-        stems = output_stems(photos, (*self.predictor.result_type.suffixes, EXPLAIN_SUFFIX))
+        stems = output_stems(photos, (*self.predictor.result_type.suffixes, EXPLAIN_SUFFIX, CUTOUT_SUFFIX))
         jobs = [job for photo, stem in zip(photos, stems, strict=True) for job in self._jobs(photo, stem)]
         inputs = {photo.resolve() for photo in photos}
         with counting("{}", console=console) as progress:
@@ -261,32 +298,44 @@ class _Batch:
         from pointrend.cli.photos import check_targets
         from pointrend.data.images import read_photo
 
-        suffixes = (*self.predictor.result_type.suffixes, *((EXPLAIN_SUFFIX,) if self.explain else ()))
-        targets = [self.out / f"{job.stem}{suffix}" for suffix in suffixes]
+        targets = [self.out / f"{job.stem}{suffix}" for suffix in self.suffixes]
         check_targets(job.photo, targets, inputs, overwrite=self.overwrite)
         return read_photo(job.photo, job.reading)
 
     def _compute(self, job: _Job, photo: Photo) -> Callable[[], Record]:
+        extra: list[Path] = []
         if self.explain:
-            record = _explained(self.predictor, job.photo, photo, self.out, job.stem)
-            return lambda: record
-        result = self.predictor.predict(photo.pixels, job.photo).noted(photo.notes)
-        return lambda: Record(
-            str(job.photo), files=tuple(result.save(self.out, stem=job.stem)), summary=result.summary()
-        )
+            result = _explained(self.predictor, photo, job, self.out)
+            extra.append(self.out / f"{job.stem}{EXPLAIN_SUFFIX}")
+        else:
+            result = self.predictor.predict(photo.pixels, job.photo)
+        result = result.noted(photo.notes)
+        image = None if self.cut is None else self.cut.image(result)
+        if image is not None and image.getchannel("A").getextrema()[1] == 0:
+            result = result.noted(("nothing of what is to be cut out was found: the cut-out is clear",))
+
+        def save() -> Record:
+            from pointrend.results.files import png_bytes
+
+            files = (*result.save(self.out, stem=job.stem), *extra)
+            if image is not None:
+                path = self.out / f"{job.stem}{CUTOUT_SUFFIX}"
+                write_atomically(path, png_bytes(image))
+                files = (*files, path)
+            return Record(str(job.photo), files=files, summary=result.summary())
+
+        return save
 
 
-def _explained(predictor: Predictor[Any, Any, Any, Any], path: Path, photo: Photo, out: Path, stem: str) -> Record:
+def _explained(predictor: Predictor[Any, Any, Any, Any], photo: Photo, job: _Job, out: Path) -> Result:
+    """Predict, and save the picture of how the result was rendered."""
     from pointrend.explain import predict_and_keep, save_explanation
     from pointrend.predict import SemanticPredictor
 
     assert isinstance(predictor, SemanticPredictor)
-    found, rendering = predict_and_keep(predictor, photo.pixels, path)
-    result = found.noted(photo.notes)
-    files = result.save(out, stem=stem)
-    explanation = out / f"{stem}{EXPLAIN_SUFFIX}"
-    save_explanation(predictor, result.image, explanation, rendering=rendering)
-    return Record(str(path), files=(*files, explanation), summary=result.summary())
+    found, rendering = predict_and_keep(predictor, photo.pixels, job.photo)
+    save_explanation(predictor, found.image, out / f"{job.stem}{EXPLAIN_SUFFIX}", rendering=rendering)
+    return found
 
 
 def _print_summary(records: list[Record], out: Path) -> None:

@@ -50,8 +50,8 @@ def refine(
         typer.Option(
             min=0,
             max=1,
-            metavar="SHARE",
-            help="Where the first pass moves a smaller share of the outline, it stays as given; 0 keeps nothing.  "
+            metavar="RATIO",
+            help="Where the first pass moves at most this ratio of the outline, it stays as given; 0 keeps nothing.  "
             "[default: the model's]",
         ),
     ] = None,

@@ -175,7 +175,8 @@ def refine(
             to a square. None where the sides have equal ratios.
         passes: over the windows; None: the model's.
         extent: pixels; nothing changes further than this from the given outline. None: the model's.
-        keep: in [0, 1]: where the first pass moves a smaller share of the outline, it stays as given. 0 keeps nothing.
+        keep: in [0, 1]: where the first pass moves at most this ratio of the outline, it stays as given. 0 keeps
+            nothing, 1 all.
             None: the model's.
         device: to compute on.
         engine: that computes: torch, onnxruntime or openvino.

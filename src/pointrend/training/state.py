@@ -147,7 +147,8 @@ class Run:
         if self.average is not None:
             assert state.average is not None
             self.average.load_state_dict(state.average)
-        self.fabric.strategy.precision.load_state_dict(state.precision)
+        if state.precision:
+            self.fabric.strategy.precision.load_state_dict(state.precision)
         self.iteration, self.best, self.owed = state.iteration, state.best, state.owed
 
     def _agree(self) -> None:

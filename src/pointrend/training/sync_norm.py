@@ -8,7 +8,6 @@ import torch
 import torch.distributed as dist
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
@@ -37,12 +36,12 @@ class _SyncNorm(_BatchNorm):
         values = input.float()
         axes = (0, *range(2, values.ndim))
         own = values.new_tensor([values.numel() / values.shape[1]])
-        sums = cast("Tensor", all_reduce(torch.cat((values.sum(axes), own))))  # type: ignore[no-untyped-call]
+        sums = _sum_over_processes(torch.cat((values.sum(axes), own)))
         count = sums[-1].detach()
         mean = sums[:-1] / count
         shape = (1, -1, *(1 for _ in axes[1:]))
         centred = values - mean.view(shape)
-        squares = cast("Tensor", all_reduce(centred.square().sum(axes)))  # type: ignore[no-untyped-call]
+        squares = _sum_over_processes(centred.square().sum(axes))
         variance = squares / count
         if self.track_running_stats:
             assert isinstance(self.running_mean, Tensor)
@@ -61,6 +60,26 @@ class _SyncNorm(_BatchNorm):
         for part in (getattr(self, "drop", None), getattr(self, "act", None)):
             result = result if part is None else part(result)
         return result
+
+
+class _Sum(torch.autograd.Function):
+    """The sum of a tensor over all processes; its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
+
+
+def _sum_over_processes(values: Tensor) -> Tensor:
+    return cast("Tensor", _Sum.apply(values))
 
 
 @torch.no_grad()

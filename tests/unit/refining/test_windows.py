@@ -17,7 +17,7 @@ from pointrend.core.mask_input import box_sum, mask_channels, outline_band
 from pointrend.models import PointArchitecture, PointHead
 from pointrend.models.semantic_network import SemanticNetwork
 from pointrend.predict.refining.passes import one_pass, refine_plane
-from pointrend.predict.refining.windows import Grid, moved_little
+from pointrend.predict.refining.windows import Grid, halfway, moved_ratio
 from pointrend.spec import RefinerTest
 
 SMALL = RefinerTest(window=64, margin=16, reach=8, extent=12, first=4096, keep=0, passes=1, neighbourhood=33)
@@ -97,25 +97,60 @@ def test_box_sums_are_those_of_a_loop(height: int, width: int, side: int, seed: 
     assert box_sum(values, side).tolist() == expected
 
 
-def test_outlines_that_move_in_few_places_are_found_by_neighbourhood() -> None:
+def test_the_ratio_that_moved_is_that_of_the_neighbourhood() -> None:
     given = torch.zeros(60, 300, dtype=torch.bool)
     given[30:] = True
     changed = torch.zeros_like(given)
-    changed[20:30, 20:28] = True  # far, but in a quarter of the neighbourhood
+    changed[20:30, 20:28] = True  # far, but over 8 columns, which 12 of 65 see
     changed[29, 150:] = True  # a pixel, everywhere
-    little = moved_little(given, changed, limit=0.5, neighbourhood=65)
-    assert bool(little[30, :110].all())
-    assert not bool(little[30, 190:].any())
+    moved = moved_ratio(given, changed, 65)
+    assert moved.dtype == torch.float32
+    assert moved[30, 40].item() == pytest.approx(12 / 65, abs=0.02)
+    assert bool((moved[30, 190:260] == 1).all())
+    assert moved[30, 100].item() == 0
+    assert moved_ratio(torch.ones(9, 9, dtype=torch.bool), torch.zeros(9, 9, dtype=torch.bool), 3).sum() == 0
 
 
 def test_pixels_of_an_outline_move_by_half_a_pixel_or_more() -> None:
     given = torch.zeros(40, 200, dtype=torch.bool)
     given[20:] = True
-    for step, kept in ((3, True), (2, False)):  # a third of a pixel, half a pixel
+    for step, expected in ((3, 0), (2, 1)):  # a third of a pixel, half a pixel
         changed = torch.zeros_like(given)
         changed[19, ::step] = True
-        little = moved_little(given, changed, limit=0.5, neighbourhood=65)
-        assert bool(little[20, 40:160].all()) == kept
+        ratio = moved_ratio(given, changed, 65)[20, 40:160].mean().item()
+        assert round(ratio) == expected
+
+
+def test_halfway_lies_in_the_middle_of_two_outlines() -> None:
+    one, other = torch.zeros(2, 20, 30, dtype=torch.bool)
+    one[8:], other[4:] = True, True
+    between = halfway(one, other)
+    assert between.dtype == torch.float32
+    assert bool((between[6:] == 1).all())
+    assert bool((between[:6] == 0).all())
+    other[7:], other[:7] = True, False
+    assert bool((halfway(one, other)[7] == 0.5).all())  # between two pixels
+    assert torch.equal(halfway(one, one), one.float())
+    nothing = torch.zeros_like(one)
+    assert bool((halfway(one, nothing) == 0).all())
+
+
+@pytest.mark.parametrize(
+    ("keep", "times", "row"),
+    [(0.0, 2.2, 26), (1.0, 1.0, 30), (0.5, 100.0, 28), (0.4, 1.0, 26)],  # all of the outline moves
+)
+def test_where_little_moves_the_outline_stays_and_where_some_does_it_goes_half_of_the_way(
+    keep: float, times: float, row: int
+) -> None:
+    image = torch.full((3, 64, 64), -40, dtype=torch.int8).float()
+    image[:, 26:] = 40
+    given = torch.zeros(64, 64)
+    given[30:] = 1
+    test = SMALL.model_copy(update={"keep": keep, "halfway": times})
+    refined = refine_plane(Bright(), image, given, test, lambda pixels: pixels)
+    top = int((refined.soft[:, 32] > 0.5).nonzero()[0])
+    assert top == row
+    assert bool(refined.kept[28, 32]) == (keep == 1.0)
 
 
 @drawn(st.integers(1, 3), st.integers(1, 40), st.integers(1, 40), st.integers(1, 9), st.integers(0, 99))
@@ -178,7 +213,7 @@ def test_an_outline_that_hardly_moves_is_kept(every_point: RefinerTest) -> None:
     given[80, :] = torch.roll(given[80, :], 1)  # a row moved by a pixel
     moved = refine_plane(Bright().eval(), image, given, every_point, normalize)
     assert torch.equal(moved.soft > 0.5, blob)
-    keeps = every_point.model_copy(update={"keep": 0.5})
+    keeps = every_point.model_copy(update={"keep": 0.5, "halfway": 1.5})
     kept = refine_plane(Bright().eval(), image, given, keeps, normalize)
     assert torch.equal(kept.soft, given)
     assert bool(kept.kept.all())

@@ -15,6 +15,8 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 from skimage.measure import approximate_polygon, find_contours
 
+from pointrend.data.masks.distances import distance
+
 Corruption = Callable[[np.ndarray], np.ndarray]
 """Makes a wrong mask of a true one."""
 
@@ -41,15 +43,6 @@ def coarse(mask: np.ndarray, factor: int, offset: tuple[int, int] = (0, 0)) -> n
 def blurred(mask: np.ndarray, sigma: float) -> np.ndarray:
     """Blur a mask by a Gaussian."""
     return np.asarray(ndimage.gaussian_filter(mask, sigma, mode="nearest", truncate=3.0), np.float32)
-
-
-def distance(mask: np.ndarray) -> np.ndarray:
-    """Return signed distances (H, W) to the outline of `mask > 0.5`, negative inside; far away without an outline."""
-    inside = mask > 0.5
-    if inside.all() or not inside.any():
-        return np.full(mask.shape, -1e4 if inside.any() else 1e4, np.float32)
-    outer, inner = ndimage.distance_transform_edt(~inside), ndimage.distance_transform_edt(inside)
-    return np.asarray(np.where(inside, 0.5 - inner, outer - 0.5), np.float32)
 
 
 def grown(mask: np.ndarray, by: float) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from pointrend.data.masks.corruptions import distance
+from pointrend.data.masks.distances import distance
 from pointrend.data.masks.shapes import filling, shape
 
 Item = TypeVar("Item")

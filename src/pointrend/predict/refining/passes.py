@@ -15,7 +15,7 @@ from torch import Tensor
 from pointrend.core.mask_input import mask_channels
 from pointrend.core.subdivision import subdivide
 from pointrend.models.semantic_network import SemanticNetwork
-from pointrend.predict.refining.windows import Grid, moved_little, near_outline
+from pointrend.predict.refining.windows import Grid, halfway, moved_ratio, near_outline
 from pointrend.spec import RefinerTest
 
 Advance = Callable[[int], None]
@@ -46,7 +46,8 @@ def refine_plane(
     """Refine a mask in the plane of its photograph.
 
     Large objects are first refined on a smaller photograph, for gross errors, and then at the photograph's own
-    resolution. Where the first pass at that resolution hardly moves the outline, the given mask is kept.
+    resolution. Where the first pass at that resolution moves little of the outline, the given mask is kept, and where
+    it moves some of it, the outline goes half of the way.
 
     Args:
         network: the refiner, in evaluation mode.
@@ -64,7 +65,6 @@ def refine_plane(
     part = slice(top, bottom), slice(left, right)
     current, original, may = given[part], given[part], near_outline(inside[part], test.extent)
     pixels = image[:, part[0], part[1]]
-    keep = torch.zeros_like(may)
     smaller = test.first / max(_extent(inside[part]))
     if smaller < 0.75:
         reduced, windows = _reduced(network, pixels, current, test, normalize, smaller, advance)
@@ -73,9 +73,15 @@ def refine_plane(
         result, windows = one_pass(network, pixels, current, original, test, normalize, advance)
         count += windows
         current = torch.where(may, result, original)
-        if index == 0 and test.keep > 0:
-            changed = (current > 0.5) != (original > 0.5)
-            keep = moved_little(original > 0.5, changed, limit=test.keep, neighbourhood=test.neighbourhood)
+        if index == 0:
+            changed = ((current > 0.5) != (original > 0.5)) & ((current - 0.5).abs() > test.sure)
+    keep = torch.zeros_like(may)
+    if test.keep > 0:
+        moved = moved_ratio(original > 0.5, changed, test.neighbourhood)
+        keep = moved <= test.keep
+        half = may & ~keep & (moved <= test.keep * test.halfway)
+        if bool(half.any()):
+            current = torch.where(half, halfway(original > 0.5, current > 0.5), current)
         current = torch.where(keep, original, current)
     soft[part], kept[part] = current, keep | ~may
     return Refined(soft, kept, count)

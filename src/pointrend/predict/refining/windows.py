@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pointrend.core.mask_input import box_sum, outline_band
+from pointrend.data.masks.distances import distance
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,8 @@ def near_outline(mask: Tensor, extent: int) -> Tensor:
     return outline_band(mask[None, None], extent)[0, 0]
 
 
-def moved_little(given: Tensor, changed: Tensor, *, limit: float, neighbourhood: int) -> Tensor:
-    """Find where a pass moved less than a share `limit` of an outline, to keep the given mask there.
+def moved_ratio(given: Tensor, changed: Tensor, neighbourhood: int) -> Tensor:
+    """Return which ratio of an outline a pass moved, in the neighbourhood of each pixel.
 
     A pixel of the outline has moved where more than two of the 5x5 pixels about it changed their side: by half a pixel
     or more. A right mask is moved in few places, even if far, a wrong one nearly everywhere, even if little.
@@ -69,12 +70,20 @@ def moved_little(given: Tensor, changed: Tensor, *, limit: float, neighbourhood:
     Args:
         given: (H, W) bool, the mask.
         changed: (H, W) bool, the pixels whose side of the mask the pass changed.
-        limit: the share, in [0, 1].
-        neighbourhood: the side of the square in pixels, odd, in which the share is counted.
+        neighbourhood: the side of the square in pixels, odd, in which pixels of the outline are counted.
 
     Returns:
-        bool (H, W).
+        float32 (H, W) in [0, 1]; 0 where there is no outline.
     """
     outline = near_outline(given, 1)
     moved = outline & (box_sum(changed, 5) > 2)
-    return box_sum(moved, neighbourhood) < limit * box_sum(outline, neighbourhood).clamp(min=1)
+    return box_sum(moved, neighbourhood) / box_sum(outline, neighbourhood).clamp(min=1)
+
+
+def halfway(one: Tensor, other: Tensor) -> Tensor:
+    """Return the mask (H, W) float32 whose outline lies halfway between those of two masks (H, W) bool.
+
+    Its edge is soft over a pixel.
+    """
+    between = (distance(one.numpy()) + distance(other.numpy())) / 2
+    return torch.from_numpy(0.5 - between).clamp(0, 1)

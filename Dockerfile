@@ -1,0 +1,17 @@
+# Predictions on a CPU:
+#   docker build -t pointrend .
+#   docker run --rm -v "$PWD:/work" pointrend predict photo.jpg --out out
+FROM python:3.11-slim
+WORKDIR /opt/pointrend
+COPY pyproject.toml README.md LICENSE ./
+COPY src src
+# The version is made of git's tags, which are not copied.
+ARG VERSION=0.2.0
+ENV SETUPTOOLS_SCM_PRETEND_VERSION=$VERSION
+# Where packages come from is pip's business: an index of CPU builds of PyTorch makes the image much smaller
+# (--build-arg PIP_ARGUMENTS=...).
+ARG PIP_ARGUMENTS=
+RUN pip install --no-cache-dir $PIP_ARGUMENTS ".[openvino]"
+WORKDIR /work
+ENTRYPOINT ["pointrend"]
+CMD ["--help"]

@@ -1,0 +1,139 @@
+"""Cut-outs of what a model found: chosen by class, without specks, with an edge that is refined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from pointrend.data.classes import ClassInfo
+from pointrend.errors import PointRendError
+from pointrend.refining import Refiner, refiner
+from pointrend.results import InstanceResult, Result, SemanticResult
+from pointrend.results.cutouts import cutout
+
+EVERYTHING = "all"
+"""In the place of names: all classes but the background, which is a semantic model's first."""
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """What is cut out of photographs."""
+
+    classes: tuple[int, ...]
+    """Indices of the model's classes."""
+    specks: int = 0
+    """Parts, and holes, of fewer pixels are removed."""
+    refiner: Refiner | None = None
+    """What refines the edge; None: the mask is taken as it is."""
+
+    def mask(self, result: Result) -> np.ndarray:
+        """Return the mask (H, W) bool of the classes, or of the objects of the classes, without specks."""
+        if isinstance(result, SemanticResult):
+            mask = np.isin(result.labels, self.classes)
+        elif isinstance(result, InstanceResult):
+            mask = np.zeros(result.image.shape[:2], bool)
+            for instance in result:
+                if instance.label in self.classes:
+                    mask |= instance.mask
+        else:
+            raise PointRendError(f"cut-outs are of label maps and of objects, got {type(result).__name__}")
+        return without_specks(mask, self.specks)
+
+    def image(self, result: Result) -> Image.Image:
+        """Return the cut-out as RGBA of the photograph's size; what is not of the classes is clear."""
+        mask = self.mask(result)
+        if self.refiner is None or not mask.any() or mask.all():
+            return Image.fromarray(cutout(result.image, mask.astype(np.float32)))
+        refined = self.refiner.refine(result.image, mask)
+        return Image.fromarray(cutout(result.image, _without_specks(refined.soft, self.specks)))
+
+
+def cut_out(
+    result: Result, classes: Sequence[str] | str = EVERYTHING, *, specks: int = 0, model: str | None = "refiner-lite0"
+) -> Image.Image:
+    """Cut classes, or objects of classes, out of the photograph of a result.
+
+    Args:
+        result: of a semantic or an instance model.
+        classes: names, in any case, or `EVERYTHING`, which does not count a semantic model's background.
+        specks: parts, and holes, of fewer pixels are removed.
+        model: refines the edge; None: nothing does.
+
+    Returns:
+        RGBA of the photograph's size; what is not of the classes is clear.
+
+    Raises:
+        PointRendError: no class has one of the names, the result is of another kind, or the refiner cannot be loaded.
+    """
+    background = isinstance(result, SemanticResult)
+    return cutting(classes, result.classes, background=background, specks=specks, model=model).image(result)
+
+
+def cutting(
+    names: Sequence[str] | str,
+    classes: Sequence[ClassInfo],
+    *,
+    background: bool = True,
+    specks: int = 0,
+    model: str | None = "refiner-lite0",
+) -> Cutting:
+    """Return what cuts classes out.
+
+    Args:
+        names: of classes, in any case, or `EVERYTHING`.
+        classes: the model's.
+        background: the first class is the background, which is not part of everything.
+        specks: parts, and holes, of fewer pixels are removed.
+        model: refines the edge; None: nothing does.
+
+    Raises:
+        PointRendError: no class has one of the names, or the refiner cannot be loaded.
+    """
+    first = int(background and len(classes) > 1)
+    where = {info.name.casefold(): index for index, info in enumerate(classes)}
+    if names == EVERYTHING or list(names) == [EVERYTHING]:
+        chosen = tuple(range(first, len(classes)))
+    else:
+        wanted = [names] if isinstance(names, str) else names
+        unknown = [name for name in wanted if name.casefold() not in where]
+        if unknown or not wanted:
+            raise PointRendError(
+                f"no class is called {unknown[0] if unknown else ''!r}; expected {EVERYTHING}, or some of "
+                f"{', '.join(info.name for info in classes)}"
+            )
+        chosen = tuple(where[name.casefold()] for name in wanted)
+    if specks < 0:
+        raise PointRendError(f"specks must be at least 0 pixels, got {specks}")
+    return Cutting(chosen, specks, None if model is None else refiner(model))
+
+
+def without_specks(mask: np.ndarray, least: int) -> np.ndarray:
+    """Return a mask (H, W) bool without parts of fewer than `least` pixels, and with such holes filled.
+
+    Pixels that touch at a corner alone are of different parts.
+    """
+    if least <= 1:
+        return mask
+    for inside in (True, False):
+        mask = mask ^ _small_parts(mask == inside, least)
+    return mask
+
+
+def _small_parts(mask: np.ndarray, least: int) -> np.ndarray:
+    from scipy import ndimage
+
+    parts, _ = ndimage.label(mask)
+    small = np.bincount(parts.ravel()) < least
+    small[0] = False  # what is not of the mask
+    return np.asarray(small[parts], bool)
+
+
+def _without_specks(soft: np.ndarray | None, least: int) -> np.ndarray:
+    """Return a soft mask (H, W) that is 0 or 1 where `without_specks` changes it."""
+    assert soft is not None  # as it is of one object
+    mask = soft > 0.5
+    cleaned = without_specks(mask, least)
+    return np.where(cleaned == mask, soft, cleaned.astype(np.float32))
