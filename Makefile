@@ -26,10 +26,10 @@ DEMO_ENV := $(if $(wildcard $(VENV)/.installed-dev),$(VENV)/.installed-dev,$(VEN
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(DEMO_ENV) ## label a photograph with the bundled model, into demo-out/
+demo: $(DEMO_ENV) ## label a photograph with the bundled model and cut the person out, into demo-out/
 	@photo=$$($(BIN)/python -c "import pathlib, skimage; print(pathlib.Path(skimage.__file__).with_name('data') / 'astronaut.png')") \
 	&& echo "Labelling scikit-image's photograph $$photo" \
-	&& $(BIN)/pointrend predict "$$photo" --model people-lite0 --out demo-out --explain
+	&& $(BIN)/pointrend predict "$$photo" --model people-lite0 --out demo-out --explain --cutout all --specks 400
 
 test: $(VENV)/.installed-dev ## run the test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile

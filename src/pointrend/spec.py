@@ -104,13 +104,13 @@ class RefinerTest(Strict):
     reach: int = Field(16, ge=1, le=256, description="windows are laid over what is this near to an outline")
     extent: int = Field(48, ge=1, le=2048, description="nothing changes further than this from the given outline")
     keep: float = Field(
-        0.16,
+        0.25,
         ge=0,
         le=1,
         description="where the first pass moves at most this ratio of the outline it stays; 0: nowhere",
     )
     halfway: float = Field(
-        2.2, ge=1, le=100, description="where it moves at most so many times `keep`, the outline goes half of the way"
+        1.6, ge=1, le=100, description="where it moves at most so many times `keep`, the outline goes half of the way"
     )
     sure: float = Field(
         0.2, ge=0, lt=0.5, description="pixels count as moved whose probability is further than this from 0.5"

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pointrend.core.mask_input import outline_band
+
 CERTAIN = 0.95
 """Pixels of at least this much object have the object's own colour."""
 
@@ -14,16 +16,25 @@ CERTAIN = 0.95
 def cutout(image: np.ndarray, soft: np.ndarray) -> np.ndarray:
     """Return (H, W, 4) uint8 RGBA of an image (H, W, 3) uint8 and a soft mask (H, W) float32 in [0, 1].
 
-    Where a pixel is partly background, its colour is taken from the object's certain pixels nearby; other pixels of the
-    object keep theirs.
+    The edge alone is soft, within `edge_reach` of the outline: further away, half clear pixels would be smoke around the
+    object and holes in it. Where a pixel is partly background, its colour is taken from the object's certain pixels
+    nearby; other pixels of the object keep theirs.
     """
     colors = torch.from_numpy(np.array(image)).permute(2, 0, 1).float()
     alpha = torch.from_numpy(np.ascontiguousarray(soft, np.float32))
+    inside = alpha > 0.5
+    edge = outline_band(inside[None, None], edge_reach(soft.shape))[0, 0]
+    alpha = torch.where(edge, alpha, inside.float())
     certain = (alpha >= CERTAIN).float()
     cleaned = torch.where(certain > 0, colors, _spread(colors, certain)) if bool(certain.any()) else colors
     cleaned = torch.where(alpha > 0, cleaned, 0)
     pixels = torch.cat((cleaned, 255 * alpha[None])).round().clamp(0, 255).to(torch.uint8)
     return np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
+
+
+def edge_reach(size: tuple[int, ...]) -> int:
+    """Return how many pixels from the outline an edge may be soft in an image of `size` (H, W): a hundredth of it."""
+    return max(4, min(size) // 100)
 
 
 def _spread(colors: Tensor, weight: Tensor) -> Tensor:

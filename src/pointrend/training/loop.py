@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -167,7 +168,9 @@ class _Step:
     def __init__(self, fabric: Fabric, settings: TrainSettings, objective: Any) -> None:
         self.fabric = fabric
         self.settings = settings
-        self.objective = fabric.setup_module(objective)
+        with warnings.catch_warnings():  # of the name of an argument that Fabric gives to PyTorch
+            warnings.filterwarnings("ignore", message=".*broadcast_buffers.* is deprecated")
+            self.objective = fabric.setup_module(objective)
         self._plain = objective
 
     def backward(self, parts: Sequence[Any], iteration: int) -> dict[str, Tensor]:

@@ -40,10 +40,26 @@ def test_a_cutout_has_the_objects_colours_at_its_edge() -> None:
 
 
 def test_a_cutout_without_a_certain_pixel_keeps_the_photograph() -> None:
-    image, alpha = scene()
-    cut = cutout(image, 0.5 * alpha)
-    np.testing.assert_array_equal(cut[:, 17:, :3], image[:, 17:])
+    image, _ = scene()
+    thin = np.zeros((60, 60), np.float32)
+    thin[:, 20:24] = 0.9
+    cut = cutout(image, thin)
+    np.testing.assert_array_equal(cut[:, 20:24, :3], image[:, 20:24])
+    assert set(np.unique(cut[..., 3])) == {0, 230}
     assert not cutout(image, np.zeros((60, 60), np.float32)).any()
+
+
+def test_only_the_edge_of_a_cutout_is_soft() -> None:
+    image, alpha = scene()
+    alpha[5, 3], alpha[5, 50], alpha[9, 40] = 0.4, 0.7, 0.2  # smoke, a half clear pixel inside, a hole
+    found = cutout(image, alpha)[..., 3]
+    assert (found[5, 3], found[5, 50], found[9, 40]) == (0, 255, 51)  # the hole has an edge, which is soft
+    assert (found[5, 17], found[5, 19]) == (64, 191)
+    large = np.zeros((900, 1200), np.float32)
+    large[:, 600:] = 1
+    large[:, 590:600] = 0.3
+    edge = cutout(np.full((900, 1200, 3), 9, np.uint8), large)[0, 585:601, 3]
+    assert edge.tolist() == [0] * 6 + [76] * 9 + [255]  # a hundredth of 900
 
 
 def test_the_change_map_and_the_summary_count_pixels() -> None:
