@@ -32,7 +32,7 @@ demo: $(DEMO_ENV) ## label a photograph with the bundled model and cut the perso
 	&& $(BIN)/pointrend predict "$$photo" --model people-lite0 --out demo-out --explain --cutout all --specks 400
 
 test: $(VENV)/.installed-dev ## run the test suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --durations 40
 
 lint: $(VENV)/.installed-dev ## check style and types
 	$(BIN)/ruff check .

@@ -16,8 +16,8 @@ CERTAIN = 0.95
 def cutout(image: np.ndarray, soft: np.ndarray) -> np.ndarray:
     """Return (H, W, 4) uint8 RGBA of an image (H, W, 3) uint8 and a soft mask (H, W) float32 in [0, 1].
 
-    The edge alone is soft, within `edge_reach` of the outline: further away, half clear pixels would be smoke around the
-    object and holes in it. Where a pixel is partly background, its colour is taken from the object's certain pixels
+    The edge alone is soft, within `edge_reach` of the outline: further away, half clear pixels would be smoke around
+    the object and holes in it. Where a pixel is partly background, its colour is taken from the object's certain pixels
     nearby; other pixels of the object keep theirs.
     """
     colors = torch.from_numpy(np.array(image)).permute(2, 0, 1).float()

@@ -59,9 +59,9 @@ def refine_plane(
         advance: of progress.
     """
     inside = given > 0.5
-    soft, kept, count = given.clone(), torch.ones_like(inside), 0
+    count = 0
     if not bool(inside.any()) or bool(inside.all()):
-        return Refined(soft, kept, count)
+        return Refined(given.clone(), torch.ones_like(inside), count)
     top, bottom, left, right = _box(inside, test.extent + test.margin)
     part = slice(top, bottom), slice(left, right)
     current, original, may = given[part], given[part], near_outline(inside[part], test.extent)
@@ -89,6 +89,7 @@ def refine_plane(
         if bool(half.any()):
             current = torch.where(half, halfway(original > 0.5, current > 0.5), current)
         current = torch.where(keep, original, current)
+    soft, kept = given.clone(), torch.ones_like(inside)  # not before the passes, which need the memory
     soft[part], kept[part] = current, keep | ~may
     return Refined(soft, kept, count)
 
@@ -144,7 +145,7 @@ def one_pass(
     corners = grid.corners(uncertain)
     down, right = grid.padded[0] - size[0], grid.padded[1] - size[1]
     image = _mirrored(pixels[None], down, right)[0]
-    masks = _mirrored(torch.stack((current, given))[None], down, right)[0]
+    planes = [_mirrored(plane[None, None], down, right)[0, 0] for plane in (current, given)]
     total = torch.zeros(grid.padded)
     weights = torch.zeros(grid.padded)
     ramp = grid.ramp()
@@ -153,8 +154,8 @@ def one_pass(
         some = corners[start : start + test.batch]
         cut = [(slice(row, row + side), slice(column, column + side)) for row, column in some]
         images = normalize(torch.stack([image[:, rows, columns] for rows, columns in cut]))
-        both = torch.stack([masks[:, rows, columns] for rows, columns in cut])
-        inputs = torch.cat((images, mask_channels(both[:, :1], both[:, 1:])), dim=1)
+        masks = [torch.stack([plane[rows, columns] for rows, columns in cut])[:, None] for plane in planes]
+        inputs = torch.cat((images, mask_channels(*masks)), dim=1)
         logits = window_logits(network, inputs, test)
         for (rows, columns), predicted in zip(cut, logits, strict=True):
             total[rows, columns] += predicted * ramp
@@ -163,8 +164,9 @@ def one_pass(
             advance(len(some))
     height, width = size
     weights, total = weights[:height, :width], total[:height, :width]
-    refined = (total / weights.clamp(min=1e-6)).sigmoid()
-    return torch.where(weights > 0, refined, current), len(corners)
+    covered = weights > 0
+    refined = total.div_(weights.clamp_(min=1e-6)).sigmoid_()
+    return torch.where(covered, refined, current), len(corners)
 
 
 def window_logits(network: SemanticNetwork, inputs: Tensor, test: RefinerTest) -> Tensor:
