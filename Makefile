@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint floors bench fuzz release
+.PHONY: help demo test lint floors bench docs fuzz release
 
 # Tests that need real photographs skip where there are none. Set to nothing, `POINTREND_TEST_DATA= make test`, they skip too.
 ifeq ($(origin POINTREND_TEST_DATA),undefined)
@@ -47,6 +47,9 @@ floors: ## run the smoke test with the lowest allowed versions of all packages b
 
 bench: $(VENV)/.installed-dev ## measure rendering beside the dense way of others, into bench-out/
 	$(BIN)/python -m benchmarks $(BENCH_INPUTS)
+
+docs: $(VENV)/.installed-docs ## build the site of the documentation into site/
+	$(BIN)/mkdocs build --strict
 
 release: ## build sdist and wheel into dist/, check them, install the wheel into a clean environment and predict with it
 	@rm -rf dist .venv-release && $(PYTHON) -m venv .venv-release

@@ -110,7 +110,8 @@ def independent_cross_entropy(
             pixel, 0 for the others, and `ignore_index` for those that do not count.
         ignore_index: the label that does not count.
         class_weights: (C,), of each class's own binary cross entropy.
-        average, count: as in `semantic_cross_entropy`.
+        average: as in `semantic_cross_entropy`.
+        count: as in `semantic_cross_entropy`.
         label_smoothing: the part of each class's target, in [0, 1), that "yes" and "no" share equally.
         focal_gamma: as in `semantic_cross_entropy`, of each class on its own.
 

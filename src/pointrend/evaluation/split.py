@@ -84,9 +84,13 @@ def evaluate(
     Args:
         model: from `load_model`.
         data: a split, or the folder of a data set, whose files are checked first.
-        split, layout: the split of the folder, and its layout; see `find_samples`.
+        split: of the folder.
+        layout: of the folder, see `find_samples`.
         options: changes to the model's test settings. All detections of the model are scored.
-        limit, boundary_ratio, progress, processes: see `Scoring`. All processes return the scores of all images.
+        limit: score only the first so many images.
+        boundary_ratio: see `Scoring`.
+        progress: see `Scoring`.
+        processes: that share the images. All return the scores of all images.
         observe: called with each image and its results by stage.
         submit: a folder to write the rendered results into, as the data set's benchmark takes them; see `submission`.
             A split without labels is then predicted, and not scored.

@@ -69,7 +69,8 @@ def load_model(
         device: where the network is put: "cpu", "cuda", "cuda:1", "mps".
         progress: called during a download, see `pointrend.zoo.download.Progress`; None draws a bar on a terminal.
         host: the network, or the function, that PointRend was attached to, for a model on one's own.
-        engine, precision: what computes the encoder, see `pointrend.zoo.engines.with_engine`.
+        engine: what computes the encoder, see `pointrend.zoo.engines.with_engine`.
+        precision: the precision it computes in.
 
     Raises:
         EngineError: the engine is not installed, or not for this device.
