@@ -16,7 +16,7 @@ from pointrend.training.recipe import load_recipe, recipe_names
 ROOT = Path(__file__).parents[2]
 MAX_LINES = 400
 TEXT_SUFFIXES = {".py", ".md", ".yaml", ".yml", ".toml", ".cff", ".json", ".cfg", ".txt"}
-FOLDERS = ("src", "tests", "docs", "benchmarks", "scripts", ".ci", ".github")
+FOLDERS = ("src", "tests", "docs", "benchmarks", "examples", "scripts", ".ci", ".github")
 
 # Where packages come from is the business of whoever installs them. Brackets keep the pattern from matching itself.
 INDEX = re.compile(r"index[-_]u[r]l|find-l[i]nks|py[p]i\.|python[h]osted|/simple[/]|pytorch\.org/w[h]l")

@@ -250,3 +250,40 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+def test_every_second_pass_sees_the_mirror_image_and_later_passes_count_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Tensor] = []
+
+    def one(_: object, pixels: Tensor, current: Tensor, given: Tensor, *rest: object) -> tuple[Tensor, int]:
+        seen.append(pixels[0].clone())
+        result = torch.zeros_like(current)
+        result[:, : current.shape[1] // 2] = (0.2, 0.5, 0.8)[len(seen) - 1]  # the left half of what the pass sees
+        return result, 1
+
+    monkeypatch.setattr("pointrend.predict.refining.passes.one_pass", one)
+    image = torch.arange(40, dtype=torch.uint8).expand(3, 40, 40)
+    given = torch.zeros(40, 40)
+    given[20:] = 1
+    test = SMALL.model_copy(update={"passes": 3, "extent": 40})
+    refined = refine_plane(Bright(), image, given, test, normalize)
+    assert [plane[0, 0].item() for plane in seen] == [0, 39, 0]
+    assert refined.windows == 3
+    left, right = refined.soft[20, 3].item(), refined.soft[20, 36].item()
+    assert left == pytest.approx((1 * 0.2 + 3 * 0.8) / 6)
+    assert right == pytest.approx(2 * 0.5 / 6)
+
+
+@pytest.mark.parametrize(("probability", "kept"), [(0.69, True), (0.71, False)])
+def test_only_sure_moves_count(monkeypatch: pytest.MonkeyPatch, probability: float, kept: bool) -> None:
+    def one(_: object, pixels: Tensor, current: Tensor, *rest: object) -> tuple[Tensor, int]:
+        result = current.clone()
+        result[10:20] = probability
+        return result, 1
+
+    monkeypatch.setattr("pointrend.predict.refining.passes.one_pass", one)
+    given = torch.zeros(40, 40)
+    given[20:] = 1
+    test = SMALL.model_copy(update={"keep": 0.25, "extent": 40})
+    refined = refine_plane(Bright(), torch.zeros(3, 40, 40, dtype=torch.uint8), given, test, normalize)
+    assert bool(refined.kept.all()) == kept
