@@ -15,6 +15,7 @@ OUTSIDE = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     **{f"src/pointrend/weights/{path.name}": f"cards/{path.name}" for path in ROOT.glob("src/pointrend/weights/*.md")},
+    **{f"examples/{path.name}": f"examples/{path.name}" for path in ROOT.glob("examples/*.p*")},  # .py and .png
 }
 """Files of the repository, and their places in the site."""
 _LINK = re.compile(r"(\]\()([^)#\s]+)(#[^)\s]*)?(\))")
@@ -23,8 +24,11 @@ _LINK = re.compile(r"(\]\()([^)#\s]+)(#[^)\s]*)?(\))")
 def on_files(files: Files, config: Any) -> Files:
     """Add the pages that lie outside of docs/."""
     for source, target in OUTSIDE.items():
-        text = linked((ROOT / source).read_text(encoding="utf-8"), source, target)
-        files.append(File.generated(config, target, content=text))
+        if target.endswith(".md"):
+            text = linked((ROOT / source).read_text(encoding="utf-8"), source, target)
+            files.append(File.generated(config, target, content=text))
+        else:
+            files.append(File.generated(config, target, abs_src_path=str(ROOT / source)))
     return files
 
 

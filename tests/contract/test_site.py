@@ -26,6 +26,8 @@ def test_the_site_builds(tmp_path: Path) -> None:
     start = (tmp_path / "site" / "index.html").read_text()
     assert 'src="refined.png"' in start
     assert 'href="cards/people-lite0/"' in start
+    assert 'src="examples/cut_out.png"' in start
+    assert (tmp_path / "site" / "examples" / "cut_out.png").read_bytes() == (ROOT / "examples/cut_out.png").read_bytes()
     assert "pointrend.refine" in (tmp_path / "site" / "api" / "index.html").read_text()
 
 
