@@ -13,9 +13,10 @@ from pointrend.errors import PointRendError
 from pointrend.refining import Refiner, refiner
 from pointrend.results import InstanceResult, Result, SemanticResult
 from pointrend.results.cutouts import cutout
+from pointrend.viz import is_background
 
 EVERYTHING = "all"
-"""In the place of names: all classes but the background, which is a semantic model's first."""
+"""In the place of names: all classes, but of label maps not the background; see `viz.is_background`."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,12 @@ class Cutting:
 
     def mask(self, result: Result) -> np.ndarray:
         """Return the mask (H, W) bool of the classes, or of the objects of the classes, without specks."""
+        mask = np.zeros(result.image.shape[:2], bool)
         if isinstance(result, SemanticResult):
-            mask = np.isin(result.labels, self.classes)
+            for segment in result:
+                if segment.index in self.classes:
+                    mask |= segment.mask
         elif isinstance(result, InstanceResult):
-            mask = np.zeros(result.image.shape[:2], bool)
             for instance in result:
                 if instance.label in self.classes:
                     mask |= instance.mask
@@ -58,7 +61,7 @@ def cut_out(
 
     Args:
         result: of a semantic or an instance model.
-        classes: names, in any case, or `EVERYTHING`, which does not count a semantic model's background.
+        classes: names, in any case, or `EVERYTHING`, which does not count the background of label maps.
         specks: parts, and holes, of fewer pixels are removed.
         model: refines the edge; None: nothing does.
 
@@ -85,17 +88,16 @@ def cutting(
     Args:
         names: of classes, in any case, or `EVERYTHING`.
         classes: the model's.
-        background: the first class is the background, which is not part of everything.
+        background: one of the classes may be the background, which is not part of everything.
         specks: parts, and holes, of fewer pixels are removed.
         model: refines the edge; None: nothing does.
 
     Raises:
         PointRendError: no class has one of the names, or the refiner cannot be loaded.
     """
-    first = int(background and len(classes) > 1)
     where = {info.name.casefold(): index for index, info in enumerate(classes)}
     if names == EVERYTHING or list(names) == [EVERYTHING]:
-        chosen = tuple(range(first, len(classes)))
+        chosen = tuple(at for at, info in enumerate(classes) if not (background and is_background(at, info)))
     else:
         wanted = [names] if isinstance(names, str) else names
         unknown = [name for name in wanted if name.casefold() not in where]

@@ -12,6 +12,7 @@ from pointrend.cutting import Cutting, cut_out, cutting, without_specks
 from pointrend.data.classes import ClassInfo
 from pointrend.errors import PointRendError
 from pointrend.results import InstanceResult, SemanticResult
+from pointrend.results.multi_label import MultiLabelResult
 
 CLASSES = tuple(ClassInfo(name, (index, index, index)) for index, name in enumerate(("background", "Cat", "dog")))
 LABELS = np.array([[0, 1, 1, 0], [0, 1, 2, 2], [0, 0, 2, 2]], np.uint8)
@@ -50,6 +51,19 @@ def test_objects_are_joined_and_their_first_class_is_no_background() -> None:
     assert np.array_equal(
         cutting("background", CLASSES, background=False, model=None).mask(result), planes[0] | planes[2]
     )
+
+
+def test_a_label_map_without_a_background_is_cut_out_whole() -> None:
+    classes = (ClassInfo("sky", (1, 1, 1)), *CLASSES[1:])
+    assert cutting("all", classes, model=None).classes == (0, 1, 2)
+    assert cutting("all", CLASSES, model=None).classes == (1, 2)
+
+
+def test_pixels_of_several_classes_are_of_each() -> None:
+    labels = np.array([[0b000, 0b010, 0b110], [0b100, 0b001, 0b011]], np.int32)
+    result = MultiLabelResult(classes=CLASSES, image=np.zeros((2, 3, 3), np.uint8), labels=labels)
+    assert np.array_equal(cutting("cat", CLASSES, model=None).mask(result), labels & 0b010 > 0)
+    assert np.array_equal(cutting("all", CLASSES, model=None).mask(result), labels & 0b110 > 0)
 
 
 def test_unknown_classes_are_one_line_that_lists_the_known_ones() -> None:

@@ -227,7 +227,7 @@ def _cutting(cutout: str | None, specks: int, model: Model) -> Cutting | None:
     from pointrend.cutting import cutting
 
     names = [name.strip() for name in cutout.split(",")]
-    return cutting(names, model.spec.classes, background=model.spec.task == "semantic", specks=specks)
+    return cutting(names, model.spec.classes, background=model.spec.task != "instance", specks=specks)
 
 
 @dataclass(frozen=True)
