@@ -13,6 +13,7 @@ from pointrend.errors import PointRendError
 from pointrend.refining import Refiner, refiner
 from pointrend.results import InstanceResult, Result, SemanticResult
 from pointrend.results.cutouts import cutout
+from pointrend.results.specks import soft_without_specks, without_specks
 from pointrend.viz import is_background
 
 EVERYTHING = "all"
@@ -51,7 +52,8 @@ class Cutting:
         if self.refiner is None or not mask.any() or mask.all():
             return Image.fromarray(cutout(result.image, mask.astype(np.float32)))
         refined = self.refiner.refine(result.image, mask)
-        return Image.fromarray(cutout(result.image, _without_specks(refined.soft, self.specks)))
+        assert refined.soft is not None  # as it is of one object
+        return Image.fromarray(cutout(result.image, soft_without_specks(refined.soft, self.specks)))
 
 
 def cut_out(
@@ -110,32 +112,3 @@ def cutting(
     if specks < 0:
         raise PointRendError(f"specks must be at least 0 pixels, got {specks}")
     return Cutting(chosen, specks, None if model is None else refiner(model))
-
-
-def without_specks(mask: np.ndarray, least: int) -> np.ndarray:
-    """Return a mask (H, W) bool without parts of fewer than `least` pixels, and with such holes filled.
-
-    Pixels that touch at a corner alone are of different parts.
-    """
-    if least <= 1:
-        return mask
-    for inside in (True, False):
-        mask = mask ^ _small_parts(mask == inside, least)
-    return mask
-
-
-def _small_parts(mask: np.ndarray, least: int) -> np.ndarray:
-    from scipy import ndimage
-
-    parts, _ = ndimage.label(mask)
-    small = np.bincount(parts.ravel()) < least
-    small[0] = False  # what is not of the mask
-    return np.asarray(small[parts], bool)
-
-
-def _without_specks(soft: np.ndarray | None, least: int) -> np.ndarray:
-    """Return a soft mask (H, W) that is 0 or 1 where `without_specks` changes it."""
-    assert soft is not None  # as it is of one object
-    mask = soft > 0.5
-    cleaned = without_specks(mask, least)
-    return np.where(cleaned == mask, soft, cleaned.astype(np.float32))

@@ -185,6 +185,17 @@ def test_the_command_refines_folders(file: Path, folders: tuple[Path, Path], tmp
     ]  # fmt: skip
 
 
+def test_the_command_removes_specks(file: Path, folders: tuple[Path, Path], tmp_path: Path, run: Any) -> None:
+    for name, specks, inside in (("all", "0", True), ("none", str(10**6), False)):
+        out = tmp_path / name
+        code, _, _ = run(
+            "refine", folders[0] / "a.png", folders[1] / "a.png", "--model", file, "--out", out, "--specks", specks
+        )
+        assert code == 0
+        with Image.open(out / "a.png") as mask:
+            assert np.asarray(mask).any() == inside
+
+
 def test_the_command_takes_coco_results(file: Path, folders: tuple[Path, Path], tmp_path: Path, run: Any) -> None:
     from pycocotools import mask as rle
 

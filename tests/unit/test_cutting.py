@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pointrend.cutting import Cutting, cut_out, cutting, without_specks
+from pointrend.cutting import Cutting, cut_out, cutting
 from pointrend.data.classes import ClassInfo
 from pointrend.errors import PointRendError
 from pointrend.results import InstanceResult, SemanticResult
 from pointrend.results.multi_label import MultiLabelResult
+from pointrend.results.specks import without_specks
 
 CLASSES = tuple(ClassInfo(name, (index, index, index)) for index, name in enumerate(("background", "Cat", "dog")))
 LABELS = np.array([[0, 1, 1, 0], [0, 1, 2, 2], [0, 0, 2, 2]], np.uint8)
@@ -91,6 +92,15 @@ def test_specks_and_small_holes_are_removed_and_larger_ones_stay() -> None:
     expected[10, 1:4] = False
     assert np.array_equal(without_specks(mask, 4), expected)
     assert np.array_equal(without_specks(~mask, 2), ~without_specks(mask, 2))
+
+
+def test_what_reaches_the_border_is_no_hole() -> None:
+    mask = np.ones((6, 6), bool)
+    mask[2, 2], mask[0, 4] = False, False
+    expected = mask.copy()
+    expected[2, 2] = True
+    assert np.array_equal(without_specks(mask, 3), expected)
+    assert not without_specks(mask, 1000).any()  # less than was asked for
 
 
 def test_corners_do_not_join_parts() -> None:

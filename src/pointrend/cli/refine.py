@@ -55,6 +55,10 @@ def refine(
             "[default: the model's]",
         ),
     ] = None,
+    specks: Annotated[
+        int,
+        typer.Option(min=0, metavar="N", help="Remove parts of under N pixels, and fill such holes; for one object."),
+    ] = 0,
     device: options.Device = "cpu",
     engine: options.Engine = "torch",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of other images in --out.")] = False,
@@ -85,7 +89,7 @@ def refine(
         pairs = find_pairs(images, masks)
         loaded = refiner(model, device=device, engine=engine, passes=passes, extent=extent, keep=keep)
         out.mkdir(parents=True, exist_ok=True)
-    batch = _Batch(loaded, out, what, {"kind": kind, "fit": fit}, overwrite)
+    batch = _Batch(loaded, out, what, {"kind": kind, "fit": fit}, specks, overwrite)
     records = batch.run(pairs, console)
     if as_json:
         print(json.dumps(records, indent=2))
@@ -164,6 +168,7 @@ class _Batch:
     out: Path
     what: list[str]
     how: dict[str, Any]
+    specks: int
     overwrite: bool
     inputs: set[Path] = field(default_factory=set)
 
@@ -205,5 +210,6 @@ class _Batch:
         targets = [self.out / f"{stem}{suffix}" for suffix in suffixes]
         check_targets(pair.image, targets, self.inputs, overwrite=self.overwrite)
         result = self.refiner.refine(pair.image, pair.mask, progress=advance, **self.how)
+        result = result.without_specks(self.specks) if self.specks else result
         files = result.save_as(self.out, self.what, stem=stem)
         return {**result.summary(), "image": str(pair.image), "files": [str(file) for file in files]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from pointrend.errors import PointRendError, shown
 from pointrend.files import write_atomically
 from pointrend.results.base import Result
 from pointrend.results.files import json_bytes, output_paths, png_bytes
+from pointrend.results.specks import soft_without_specks, without_specks
 from pointrend.viz import draw_outline
 
 SAVED = {
@@ -38,8 +39,6 @@ class RefinedMask(Result):
     """(H, W): what was given, at the photograph's size, in the same form."""
     soft: np.ndarray | None = None
     """(H, W) float32 in [0, 1], the probability of the object, for one object."""
-    colors: np.ndarray | None = None
-    """(H, W, 4) uint8, the cut-out, once it is computed."""
 
     @property
     def mask(self) -> np.ndarray:
@@ -59,6 +58,17 @@ class RefinedMask(Result):
 
         soft = self.mask.astype(np.float32) if self.soft is None else self.soft
         return Image.fromarray(cutout(self.image, soft), "RGBA")
+
+    def without_specks(self, least: int) -> RefinedMask:
+        """Return the mask without parts of fewer than `least` pixels, and with such holes filled.
+
+        Raises:
+            PointRendError: the mask is of several objects or classes.
+        """
+        if self.soft is None:
+            raise PointRendError("specks are removed from masks of one object; this one has labels")
+        labels, soft = without_specks(self.labels, least), soft_without_specks(self.soft, least)
+        return replace(self, labels=labels, soft=soft)
 
     def mask_image(self) -> Image.Image:
         """Return the mask as an image: 0 and 255 for one object, else the labels in 8 or 16 bits."""

@@ -103,3 +103,19 @@ def test_what_cannot_be_saved_is_said(tmp_path: Path) -> None:
     with pytest.raises(PointRendError, match="expected some of mask, soft, cutout"):
         result(labels, labels).save_as(tmp_path, ["sofa"], stem="a")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_specks_are_removed_from_the_mask_and_its_soft_edge() -> None:
+    soft = np.zeros((12, 12), np.float32)
+    soft[2:9, 2:9], soft[4, 4], soft[11, 11], soft[2, 9] = 0.9, 0.2, 0.8, 0.4
+    found = result(soft > 0.5, soft > 0.5, soft)
+    cleaned = found.without_specks(3)
+    expected = np.zeros((12, 12), bool)
+    expected[2:9, 2:9] = True
+    assert np.array_equal(cleaned.labels, expected)
+    assert cleaned.soft is not None
+    assert (cleaned.soft[4, 4], cleaned.soft[11, 11]) == (1, 0)
+    assert cleaned.soft[2, 9] == np.float32(0.4)
+    assert cleaned.changed.sum() == 2
+    with pytest.raises(PointRendError, match="specks are removed from masks of one object; this one has labels"):
+        result(np.ones((4, 4), np.int32), np.ones((4, 4), np.int32)).without_specks(3)
