@@ -5,9 +5,6 @@ FROM python:3.11-slim
 WORKDIR /opt/pointrend
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
-# The version is made of git's tags, which are not copied.
-ARG VERSION=0.2.0
-ENV SETUPTOOLS_SCM_PRETEND_VERSION=$VERSION
 # Where packages come from is pip's business: an index of CPU builds of PyTorch makes the image much smaller
 # (--build-arg PIP_ARGUMENTS=...).
 ARG PIP_ARGUMENTS=

@@ -26,25 +26,11 @@ from benchmarks.measure import processor
 from pointrend.data import SegmentationDataset, SemanticBatch, find_samples, train_transform
 from pointrend.models import semantic_pointrend
 from pointrend.objectives import SemanticObjective
-from pointrend.timing import Spread, ratios
+from pointrend.timing import Spread, interleaved, ratios
 from pointrend.training.freeze import freeze_backbone
 from pointrend.training.optim import build_optimizer
 from pointrend.training.precision import depthwise_in_float32
 from pointrend.training.recipe import load_recipe
-
-Calls = dict[str, Callable[[], object]]
-
-
-def cpu_times(calls: Calls, repeats: int) -> dict[str, list[float]]:
-    """Return the seconds of CPU time of each call, after a round to warm up."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for repeat in range(repeats + 1):
-        for name, call in calls.items():
-            started = time.process_time()
-            call()
-            if repeat:
-                times[name].append(time.process_time() - started)
-    return times
 
 
 def step(
@@ -57,7 +43,7 @@ def step(
     points: bool = True,
 ) -> Callable[[], object]:
     """Return a training step of a recipe on two images."""
-    recipe: Any = load_recipe(name, [] if points else ["loss.weights.points=0"])
+    recipe: Any = load_recipe(name, [])
     torch.manual_seed(0)
     network = semantic_pointrend(19, recipe.model)
     freeze_backbone(network.backbone, norm=frozen, stages=0)
@@ -96,7 +82,7 @@ class _CoarseAlone(SemanticObjective):
 def print_steps(repeats: int) -> None:
     """Print the steps of two recipes."""
     for name, size in (("cityscapes-r50", (256, 512)), ("people-lite0", (416, 320))):
-        times = cpu_times(
+        times = interleaved(
             {
                 "pointrend": step(name, size),
                 "bf16-mixed": step(name, size, half=True),
@@ -105,7 +91,8 @@ def print_steps(repeats: int) -> None:
                 "as mmsegmentation": step(name, size, channels_last=False),
                 "without points": step(name, size, points=False),
             },
-            repeats,
+            repeats=repeats,
+            clock=time.process_time,
         )
         print(f"\n{name}, 2 images of {size[0]}x{size[1]}\n\n| step | s | times of pointrend's |\n|---|---|---|")
         for title in times:
@@ -122,12 +109,13 @@ def print_loading(photos: Path, repeats: int) -> None:
         files = [(sample.image, Path(folder) / "train" / "labels" / sample.image.name) for sample in samples.samples]
         seeds = iter(range(10**6))
         random = np.random.default_rng(0)
-        times = cpu_times(
+        times = interleaved(
             {
                 "pointrend": lambda: [dataset[index, next(seeds)] for index in range(len(files))],
                 "as mmsegmentation": lambda: [mmseg_crop(image, labels, random) for image, labels in files],
             },
-            repeats,
+            repeats=repeats,
+            clock=time.process_time,
         )
     print("\n8 PNGs of 1024x2048 to crops of 512x1024\n\n| loading | s | times of pointrend's |\n|---|---|---|")
     for title in times:

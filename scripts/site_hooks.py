@@ -41,7 +41,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 def linked(text: str, source: str, target: str) -> str:
     """Return a page whose links between files of the repository are those between pages of the site.
 
-    Links to files that are no pages, such as tests, become plain text.
+    Links to files that are not in the site, such as tests, lead to the page itself.
 
     Args:
         text: Markdown.
@@ -57,12 +57,7 @@ def linked(text: str, source: str, target: str) -> str:
         if path == "docs/adr":
             place = "adr/0001-recipes-and-weights-in-the-package.md"
         if place is None:
-            return f"]({_nowhere(target)}{after}"
+            return f"{before}{posixpath.basename(target)}{after}"
         return f"{before}{posixpath.relpath(place, posixpath.dirname(target) or '.')}{anchor}{after}"
 
     return _LINK.sub(replaced, text)
-
-
-def _nowhere(target: str) -> str:
-    """Return a link to the page itself, in the place of one to a file that is no page."""
-    return posixpath.basename(target)

@@ -26,19 +26,23 @@ class Spread:
 
 
 def interleaved(
-    functions: Mapping[str, Callable[[], object]], *, repeats: int, tick: Callable[[], None] = lambda: None
+    functions: Mapping[str, Callable[[], object]],
+    *,
+    repeats: int,
+    tick: Callable[[], None] = lambda: None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Return the seconds of each call; every repeat calls all functions once, after a warm-up round.
+    """Return the seconds of each call by a clock; every repeat calls all functions once, after a warm-up round.
 
     Interleaved, a slow moment of the machine affects all functions, so that ratios within a repeat are fair.
     """
     times: dict[str, list[float]] = {name: [] for name in functions}
     for repeat in range(repeats + 1):
         for name, function in functions.items():
-            started = time.perf_counter()
+            started = clock()
             function()
             if repeat > 0:
-                times[name].append(time.perf_counter() - started)
+                times[name].append(clock() - started)
             tick()
     return times
 

@@ -92,7 +92,7 @@ class TrainSettings(Strict):
     keep: int = Field(2, ge=1, le=100, description="the number of newest checkpoints that are kept")
     channels_last: bool = True
     compile: bool = Field(
-        False, description="compile the encoder by torch.compile: minutes at first, then faster steps on most devices"
+        False, description="compile the encoder by torch.compile: takes minutes at first, and steps may get faster"
     )
 
 

@@ -14,7 +14,6 @@ from PIL import Image
 import pointrend.explain
 import pointrend.zoo
 import pointrend.zoo.load
-from pointrend.cli import main
 from pointrend.cli.photos import find_photos, output_stems
 from pointrend.data.images import read_labels
 from pointrend.predict import SemanticPredictor
@@ -24,37 +23,10 @@ from pointrend.zoo import Model
 Run = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command in this process and gives exit code, stdout and stderr."""
-
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main([str(a) for a in arguments])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, out, err
-
-    return run
-
-
-@pytest.fixture
-def predict(run: Run, color_model: Callable[..., Model], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """`pointrend predict` with a model that labels pixels by their brightest channel."""
-    monkeypatch.setattr(pointrend.zoo, "load_model", lambda name, **settings: color_model())
-    return lambda *arguments: run("predict", *arguments)
-
-
 def save_photo(path: Path, image: np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image).save(path)
     return path
-
-
-@pytest.fixture
-def photo(tmp_path: Path, color_image: Callable[..., np.ndarray]) -> Path:
-    return save_photo(tmp_path / "in" / "photo.png", color_image(50, 70))
 
 
 def names(folder: Path) -> list[str]:
@@ -397,26 +369,3 @@ def test_public_names_are_found_when_asked_for() -> None:
         assert getattr(pointrend, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         pointrend.nothing  # noqa: B018
-
-
-def test_cut_outs_are_written_beside_the_rest(
-    predict: Run, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pointrend.cutting.refiner", lambda _: None)  # the mask as it is
-    out = tmp_path / "out"
-    code, said, errors = predict(photo, "--out", out, "--cutout", "blue, Background", "--json")
-    assert (code, errors) == (0, "")
-    labels = read_labels(out / "photo.png")
-    with Image.open(out / "photo_cutout.png") as image:
-        assert image.mode == "RGBA"
-        assert np.array_equal(np.asarray(image)[..., 3] > 0, (labels == 2) | (labels == 0))
-    assert str(out / "photo_cutout.png") in json.loads(said)[0]["files"]
-
-
-def test_cut_outs_of_what_is_not_there(predict: Run, photo: Path, tmp_path: Path) -> None:
-    code, _, errors = predict(photo, "--out", tmp_path / "out", "--cutout", "cow")
-    assert code == 2
-    assert errors == "pointrend: error: no class is called 'cow'; expected all, or some of background, green, blue\n"
-    code, _, errors = predict(photo, "--out", tmp_path / "out", "--specks", "9")
-    assert code == 2
-    assert errors == "pointrend: error: --specks is for cut-outs: add --cutout\n"
