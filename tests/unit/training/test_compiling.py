@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from people_files import write_labels
+from small_recipe import SMALL
 from torch import nn
 
 from pointrend.models import SemanticPointRend, semantic_pointrend
@@ -20,25 +21,7 @@ from pointrend.training.prepare import prepare
 from pointrend.training.recipe import RecipeError, load_recipe
 from pointrend.zoo.load import load_model
 
-SMALL = (
-    "data.layout=folder",
-    "model.backbone=test_efficientnet",
-    "model.fpn_channels=8",
-    "model.coarse_channels=8",
-    "model.point.hidden=8",
-    "augment.crop=[32, 32]",
-    "loss.sampling.num_points=64",
-    "loss.class_balance=0",
-    "start.weights=none",
-    "train.batch_size=2",
-    "train.workers=0",
-    "train.iterations=2",
-    "train.eval_every=1",
-    "train.precision=32-true",
-    "optim.ema=0",
-    "test.shortest=32",
-    "test.longest=32",
-)
+SETTINGS = (*SMALL, "train.iterations=2", "train.eval_every=1", "optim.ema=0")
 CPU = torch.device("cpu")
 
 
@@ -65,7 +48,7 @@ def test_a_compiled_training_ends_in_the_same_weights(tmp_path: Path, graphs: li
     ends, counts = {}, {}
     for compiled in ("false", "true"):
         out = tmp_path / compiled
-        train_prepared(prepare(load_recipe("people-lite0", [*SMALL, f"train.compile={compiled}"]), data), out)
+        train_prepared(prepare(load_recipe("people-lite0", [*SETTINGS, f"train.compile={compiled}"]), data), out)
         ends[compiled] = torch.load(out / "last.pt", weights_only=True)["network"]
         counts[compiled] = len(graphs)
         assert load_model(out / "best.safetensors").spec.class_names
@@ -89,7 +72,7 @@ def test_evaluations_run_what_is_written(graphs: list[torch.Size]) -> None:
 
 
 def load_recipe_network() -> SemanticPointRend:
-    recipe: Any = load_recipe("people-lite0", SMALL)
+    recipe: Any = load_recipe("people-lite0", SETTINGS)
     network = semantic_pointrend(3, recipe.model).eval()
     assert isinstance(network, SemanticPointRend)
     return network

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from people_files import write_labels
+from small_recipe import SMALL
 from torch import Tensor, nn
 
 import pointrend
@@ -19,24 +20,7 @@ from pointrend.spec import SemanticTest
 from pointrend.training import train
 from pointrend.zoo import Model
 
-SMALL = (
-    "data.layout=folder",
-    "model.backbone=test_efficientnet",
-    "model.fpn_channels=8",
-    "model.coarse_channels=8",
-    "model.point.hidden=8",
-    "augment.crop=[32, 32]",
-    "loss.sampling.num_points=64",
-    "loss.class_balance=0",
-    "start.weights=none",
-    "train.batch_size=2",
-    "train.workers=0",
-    "train.iterations=2",
-    "train.log_every=1",
-    "train.eval_every=100",
-    "test.shortest=32",
-    "test.longest=32",
-)
+SETTINGS = (*SMALL, "train.precision=bf16-mixed", "train.iterations=2", "train.log_every=1", "train.eval_every=100")
 LINES = {
     "class weights": ("loss.class_weights={weights}",),
     "label smoothing": ("loss.label_smoothing=0.1",),
@@ -76,7 +60,7 @@ def labels_of(kind: str) -> Callable[[np.ndarray], np.ndarray]:
 def first_row(tmp_path: Path, data: Path, kind: str, name: str, lines: tuple[str, ...]) -> dict[str, float]:
     """The numbers of the first iteration of two."""
     weights = [0.25, 1, 4][: len(CLASSES[kind])]
-    settings = [*SMALL, *(line.format(weights=weights) for line in lines)]
+    settings = [*SETTINGS, *(line.format(weights=weights) for line in lines)]
     model = multi_label() if kind == "multi-label" else None
     outcome = train("people-lite0", data, tmp_path / name, settings=settings, model=model)
     assert outcome.iteration == 2
@@ -106,7 +90,7 @@ def test_what_does_not_fit_the_data_is_refused_before_anything_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = write_labels(tmp_path / "data", lambda mask: mask.astype(np.uint8))
-    sets = [part for line in (*SMALL, "loss.class_weights=[1, 2, 3]") for part in ("--set", line)]
+    sets = [part for line in (*SETTINGS, "loss.class_weights=[1, 2, 3]") for part in ("--set", line)]
     with pytest.raises(SystemExit) as ended:
         main(["train", "people-lite0", "--data", str(data), "--out", str(tmp_path / "out"), *sets])
     assert ended.value.code == 1
@@ -114,7 +98,7 @@ def test_what_does_not_fit_the_data_is_refused_before_anything_is_written(
     assert printed[-1] == "pointrend: error: loss.class_weights: expected a weight for each of the 2 classes, got 3"
     assert not (tmp_path / "out").exists()
 
-    settings = [*SMALL, "loss.ohem.threshold=0.7"]
+    settings = [*SETTINGS, "loss.ohem.threshold=0.7"]
     with pytest.raises(PointRendError, match=r"loss\.ohem: "):
         train("people-lite0", data, tmp_path / "out", settings=settings, model=multi_label())
     assert not (tmp_path / "out").exists()

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from people_files import write_coco, write_labels
+from small_recipe import SMALL
 from torch.utils.data import DataLoader
 
 from pointrend.training.checkpoint import CheckpointError
@@ -20,24 +21,7 @@ from pointrend.training.prepare import Training, prepare
 from pointrend.training.recipe import RecipeError, load_recipe
 from pointrend.zoo.load import load_model
 
-SMALL = (
-    "data.layout=folder",
-    "model.backbone=test_efficientnet",
-    "model.fpn_channels=8",
-    "model.coarse_channels=8",
-    "model.point.hidden=8",
-    "augment.crop=[32, 32]",
-    "loss.sampling.num_points=64",
-    "loss.class_balance=0",
-    "start.weights=none",
-    "train.batch_size=2",
-    "train.workers=0",
-    "train.iterations=4",
-    "train.eval_every=100",
-    "train.precision=32-true",
-    "test.shortest=32",
-    "test.longest=32",
-)
+SETTINGS = (*SMALL, "train.iterations=4", "train.eval_every=100")
 
 
 @pytest.fixture
@@ -46,7 +30,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def prepared(data: Path, *settings: str) -> Training:
-    return prepare(load_recipe("people-lite0", [*SMALL, *settings]), data)
+    return prepare(load_recipe("people-lite0", [*SETTINGS, *settings]), data)
 
 
 def network_in(out: Path) -> dict[str, torch.Tensor]:
@@ -167,7 +151,7 @@ def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(data: Path, tmp_p
     before = {path.name: path.read_bytes() for path in (out / "last.pt", out / "last.safetensors")}
     # No file may grow over 100 kB, as on a full disk; the checkpoint is larger.
     assert len(before["last.pt"]) > 100_000
-    settings = [part for setting in (*SMALL, "train.iterations=3") for part in ("--set", setting)]
+    settings = [part for setting in (*SETTINGS, "train.iterations=3") for part in ("--set", setting)]
     program = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000));"
