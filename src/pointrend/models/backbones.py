@@ -16,6 +16,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from pointrend.errors import PointRendError
+from pointrend.models.context import ContextPyramid
 from pointrend.models.settings import PyramidArchitecture
 
 PYRAMID_STRIDES = (4, 8, 16, 32)
@@ -67,15 +68,19 @@ class Backbone(nn.Module):
 
 
 def backbone_and_pyramid(
-    architecture: PyramidArchitecture, *, extra_blocks: ExtraFPNBlock | None = None
+    architecture: PyramidArchitecture, *, extra_blocks: ExtraFPNBlock | None = None, context: int = 0
 ) -> tuple[Backbone, FeaturePyramidNetwork, int]:
-    """Build a backbone and its pyramid, and count the channels of the maps that points read."""
+    """Build a backbone and its pyramid, with context blocks or without, and count the channels of what points read."""
     early = tuple(s for s in sorted(architecture.fine_strides) if s < PYRAMID_STRIDES[0])
     backbone = Backbone(
         architecture.backbone, strides=early + PYRAMID_STRIDES, stride_in_1x1=architecture.stride_in_1x1
     )
     channels, own = architecture.fpn_channels, backbone.channels
-    pyramid = FeaturePyramidNetwork(list(own[len(early) :]), channels, extra_blocks)
+    pyramid = (
+        ContextPyramid(own[len(early) :], channels, context)
+        if context
+        else FeaturePyramidNetwork(list(own[len(early) :]), channels, extra_blocks)
+    )
     levels = sum(s in PYRAMID_STRIDES for s in architecture.fine_strides)
     return backbone, pyramid, levels * channels + sum(own[: len(early)])
 

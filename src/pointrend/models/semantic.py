@@ -71,7 +71,7 @@ def semantic_pointrend(
         raise ValueError(f"num_classes must be at least 1 (binary, a single logit), got {num_classes}")
     if architecture.host.family is not None:
         return hosted_pointrend(num_classes, architecture)
-    backbone, pyramid, fine_channels = backbone_and_pyramid(architecture)
+    backbone, pyramid, fine_channels = backbone_and_pyramid(architecture, context=architecture.context)
     return SemanticPointRend(
         backbone=backbone,
         pyramid=pyramid,

@@ -112,6 +112,12 @@ class SemanticArchitecture(PyramidArchitecture):
     )
     coarse_channels: Width = 128
     coarse_norm: Literal["batch", "group"] = "batch"
+    context: int = Field(
+        0,
+        ge=0,
+        le=16,
+        description="number of blocks of 9x9 kernels over the map at stride 32, which see far; see ADR 22",
+    )
     point: PointArchitecture = PointArchitecture()
 
 
