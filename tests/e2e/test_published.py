@@ -6,16 +6,14 @@ import hashlib
 import json
 import pickle
 import runpy
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from publishing import Publish, local_server
 from torch import Tensor
 
 from pointrend.cli import main
@@ -28,39 +26,9 @@ SMALL = ["--size", "64", "--points", "300"]
 """The models' own sizes take a minute on a CPU."""
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
 @pytest.fixture
-def publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, Callable[[Path], None]], Path]]:
-    """Makes a local server the place a model is published at; its hash is stated if the real one's is."""
-    folder = tmp_path / "server"
-    folder.mkdir()
-    monkeypatch.setenv("POINTREND_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-
-    def put(name: str, write: Callable[[Path], None]) -> Path:
-        real = PUBLISHED[name]
-        file = folder / real.file
-        write(file)
-        with file.open("rb") as opened:
-            sha256 = hashlib.file_digest(opened, "sha256").hexdigest()[:8]
-        changes = {
-            "url": f"http://127.0.0.1:{server.server_port}/{file.name}",
-            "sha256": real.sha256 and sha256,
-        }
-        monkeypatch.setitem(PUBLISHED, name, real.model_copy(update=changes))
-        return file
-
-    yield put
-    server.shutdown()
-    server.server_close()
-    thread.join()
+def publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Publish]:
+    yield from local_server(tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -96,7 +64,7 @@ def check_results(out: Path, size: tuple[int, int]) -> np.ndarray:
 
 
 def test_from_download_to_overlay(
-    publish: Callable[[str, Callable[[Path], None]], Path],
+    publish: Publish,
     as_mmsegmentation: Callable[[SemanticPointRend], dict[str, Tensor]],
     street: Path,
     tmp_path: Path,
@@ -134,7 +102,7 @@ def test_from_download_to_overlay(
 def test_published_names_and_shapes(
     name: str,
     parity: Path,
-    publish: Callable[[str, Callable[[Path], None]], Path],
+    publish: Publish,
     street: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
