@@ -1,7 +1,8 @@
-"""Show what rendering does to a boundary: a class in the coarse prediction and rendered, enlarged where they differ.
+"""Show what rendering does to a boundary: a person in the coarse prediction and rendered, enlarged where it moved most.
 
-    python examples/crisp.py [PHOTO] [--name hair] [--out crisp.png]
+    python examples/crisp.py [PHOTO] [--out crisp.png]
 
+The place is that of `explain`: what the mirror image's rendering has moved likewise counts, as it is more likely right.
 Without a photograph it takes scikit-image's astronaut (NASA, public domain).
 """
 
@@ -10,42 +11,40 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 from skimage import data
 
 import pointrend
+from pointrend.explain import choose_window, render
+from pointrend.predict import SemanticPredictor
 from pointrend.viz import draw_outline
 
-SIDE = 96
-"""Of the enlarged part, in pixels."""
+SIDE = 480
+"""Of each half of the picture, in pixels."""
 
 
 def main() -> None:
-    """Predict with and without rendering, and compare."""
+    """Render, choose a place, and draw both outlines there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photo", nargs="?", type=Path)
-    parser.add_argument("--name", default="hair", help="a class of people-lite0")
     parser.add_argument("--out", type=Path, default=Path("crisp.png"))
     given = parser.parse_args()
     photo = Image.fromarray(data.astronaut()) if given.photo is None else Image.open(given.photo).convert("RGB")
 
-    model = pointrend.load_model("people-lite0")
-    index = [info.name for info in model.spec.classes].index(given.name)
-    coarse = model.predict(photo, steps=0).labels == index  # the network's own prediction, upsampled
-    rendered = model.predict(photo).labels == index
+    predictor = pointrend.load_model("person-lite0").predictor()
+    assert isinstance(predictor, SemanticPredictor)
+    rendering = render(predictor, np.asarray(photo))
+    window = choose_window(rendering)
+    scale = photo.height / rendering.encoded.frame.valid[0]  # of the photograph to the network's input
+    box = [round(edge * scale) for edge in (window.left, window.top, window.right, window.bottom)]
+    part = (slice(box[1], box[3]), slice(box[0], box[2]))
 
-    density = ndimage.uniform_filter((coarse != rendered).astype(np.float32), SIDE)
-    half = SIDE // 2
-    inner = density[half:-half, half:-half]
-    top, left = np.unravel_index(inner.argmax(), inner.shape)
-    part = (slice(top, top + SIDE), slice(left, left + SIDE))
-
-    views = [draw_outline(np.asarray(photo)[part], mask[part], mask[part]) for mask in (coarse, rendered)]
-    picture = Image.new("RGB", (2 * 480 + 10, 480), "white")
-    for column, view in enumerate(views):
-        picture.paste(view.convert("RGB").resize((480, 480), Image.Resampling.LANCZOS), (490 * column, 0))
+    coarse, rendered = rendering.coarse_labels == 1, rendering.labels == 1
+    picture = Image.new("RGB", (2 * SIDE + 10, SIDE), "white")
+    for column, mask in enumerate((coarse, rendered)):
+        view = draw_outline(np.asarray(photo)[part], mask[part], mask[part]).convert("RGB")
+        picture.paste(view.resize((SIDE, SIDE), Image.Resampling.LANCZOS), ((SIDE + 10) * column, 0))
     picture.save(given.out)
-    print(f"{given.out}: left coarse, right rendered; {int((coarse != rendered).sum())} pixels of {given.name} differ")
+    print(f"{given.out}: left coarse, right rendered; {int((coarse != rendered).sum())} pixels differ")
 
 
 if __name__ == "__main__":

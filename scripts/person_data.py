@@ -2,10 +2,10 @@
 
     python scripts/person_data.py DATA OUT --composites 3000
 
-`OUT/train` has the photographs of people, those of COCO (several times, most often those with large persons), and composites: persons
-cut out of all these, whole or in part, recoloured, among and behind other things. `OUT/val` is people's; `OUT/coco` has COCO's val
-photographs with persons over 3 % of the image. Labels are 0 background, 1 person, 255 not certain (crowds; in training, too, what lies
-within 2 pixels of COCO's polygons, which are that far off).
+`OUT/train` has the photographs of people, those of COCO (several times, most often those with large persons), and
+composites: persons cut out of all these, whole or in part, recoloured, among and behind other things. `OUT/val` is
+people's; `OUT/coco` has COCO's val photographs with persons over 3 % of the image. Labels are 0 background, 1 person,
+255 not certain (crowds; in training, too, what lies within 2 pixels of COCO's polygons, which are that far off).
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from scipy import ndimage
 IGNORE = 255
 PEOPLE_SYNTH = ("canvas_1", "canvas_2", "canvas_3", "ld_dreamshaper_sd", "ld_sdxl_bgble2fg_default_scheduler")
 """The cut-outs of persons; the others of their folder are dogs."""
-EMOJI_OF_PEOPLE = tuple("1f3c3 1f3c4 1f3cb 1f3cc 1f466 1f467 1f468 1f47c 1f9b9 1f9cd 1f9cf 1fac3".split()) + tuple(
-    f"1f9d{digit}" for digit in "12356789abcde"
+EMOJI_OF_PEOPLE = (
+    *("1f3c3", "1f3c4", "1f3cb", "1f3cc", "1f466", "1f467", "1f468", "1f47c", "1f9b9", "1f9cd", "1f9cf", "1fac3"),
+    *(f"1f9d{digit}" for digit in "12356789abcde"),
 )
 WORN = ("person", "tie", "handbag", "backpack", "suitcase", "cell phone", "umbrella")
 """COCO's classes that are not taken as other things, because their polygons show parts of persons."""
@@ -36,11 +37,14 @@ WORN = ("person", "tie", "handbag", "backpack", "suitcase", "cell phone", "umbre
 
 @dataclass(frozen=True)
 class Cut:
-    """Something cut out: colours (H, W, 3) float32, alpha (H, W) float32, and labels (H, W) of parts, 0 if there are none."""
+    """Something cut out."""
 
     color: np.ndarray
+    """(H, W, 3) float32."""
     alpha: np.ndarray
+    """(H, W) float32 in [0, 1]."""
     parts: np.ndarray
+    """(H, W) uint8, labels of clothes and skin; 0 where there are none."""
 
 
 @dataclass(frozen=True)
@@ -220,7 +224,7 @@ class Composites:
 
 
 def softened(mask: np.ndarray) -> np.ndarray:
-    """Return the alpha of a mask (H, W) bool: half a pixel smaller, and soft, so that no seam of the surroundings is seen."""
+    """Return the alpha of a mask (H, W) bool: half a pixel smaller, and soft, so that no seam is seen."""
     return ((ndimage.gaussian_filter(mask.astype(np.float32), 1.0) - 0.35) / 0.65).clip(0, 1)
 
 

@@ -15,7 +15,7 @@ OUTSIDE = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     **{f"src/pointrend/weights/{path.name}": f"cards/{path.name}" for path in ROOT.glob("src/pointrend/weights/*.md")},
-    **{f"examples/{path.name}": f"examples/{path.name}" for path in ROOT.glob("examples/*.p*")},  # .py and .png
+    **{f"examples/{path.name}": f"examples/{path.name}" for path in ROOT.glob("examples/*.*")},
 }
 """Files of the repository, and their places in the site."""
 _LINK = re.compile(r"(\]\()([^)#\s]+)(#[^)\s]*)?(\))")

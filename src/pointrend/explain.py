@@ -56,6 +56,8 @@ class Rendering:
     """(H, W) labels of the coarse logits, upsampled bilinearly."""
     labels: np.ndarray
     """(H, W) final labels."""
+    second: np.ndarray | None = None
+    """(H, W) final labels of the mirror image, mirrored back: a second opinion on what rendering changed."""
 
 
 def predict_and_keep(predictor: SemanticPredictor, pixels: np.ndarray, path: Path) -> tuple[SemanticResult, Rendering]:
@@ -81,7 +83,7 @@ def save_explanation(
 
 
 def explain(predictor: SemanticPredictor, pixels: np.ndarray, *, rendering: Rendering | None = None) -> Figure:
-    """Return a matplotlib figure of how an image was rendered, zoomed into the window that rendering changed most.
+    """Return a matplotlib figure of how an image was rendered, zoomed into a window of `choose_window`.
 
     Panels: the image with the window; the coarse labels; for each step the upsampled labels and the points that were
     predicted; the uncertainty by which the last points were chosen; the result.
@@ -130,27 +132,37 @@ def render(predictor: SemanticPredictor, pixels: np.ndarray) -> Rendering:
     encoded = predictor.encode(pixels)
     steps = tuple(predictor.subdivision_steps(encoded))
     last = steps[-1].logits if steps else predictor.network.start(encoded.output)
+    mirrored = predictor.rendered_labels(predictor.encode(pixels[:, ::-1].copy()))
     return Rendering(
         encoded=encoded,
         steps=steps,
         coarse_labels=predictor.coarse_labels(encoded).cpu().numpy(),
         labels=predictor.image_labels(last, encoded).cpu().numpy(),
+        second=mirrored.flip(1).cpu().numpy(),
     )
 
 
 def choose_window(rendering: Rendering) -> Window:
     """Choose the square window in which rendering moved most of a boundary; if it moved none, that with most points.
 
-    It lies within the image, with the size of `WINDOW_RATIO` and `WINDOW_CELLS`, or that of a smaller image.
+    Only what the mirror image's rendering has moved likewise counts, and what it has left counts against: a change that
+    is seen twice is more likely right. The window lies within the image, with the size of `WINDOW_RATIO` and
+    `WINDOW_CELLS`, or that of a smaller image.
     """
     height, width = rendering.encoded.frame.valid
     edge = max(WINDOW_RATIO * min(height, width), WINDOW_CELLS * 4)
     interest = _moved_boundary(rendering.coarse_labels, rendering.labels, (height, width))
+    if rendering.second is not None:
+        agrees, differs = (
+            _resized(rendering.second == labels, (height, width))
+            for labels in (rendering.labels, rendering.coarse_labels)
+        )
+        interest = interest * (agrees - differs)
     if rendering.steps:
         interest = interest + 1e-3 * _point_map(rendering.steps[-1], rendering.encoded.frame)
     box = (min(height, round(edge)), min(width, round(edge)))
     sums = F.avg_pool2d(interest, box, stride=1)[0, 0]
-    if float(sums.max()) == 0:
+    if not float(sums.max()) > 0:
         top, left = (height - box[0]) // 2, (width - box[1]) // 2
     else:
         top, left = divmod(int(sums.argmax()), sums.shape[1])
@@ -163,10 +175,7 @@ def _moved_boundary(coarse: np.ndarray, labels: np.ndarray, size: tuple[int, int
     There, the label changed to one that the coarse labels (H, W) have nearby, from one that the final labels have
     nearby. Patches of another class, right or wrong, are no moved boundaries.
     """
-    before, after = (
-        F.interpolate(torch.from_numpy(array).float()[None, None], size=size, mode="nearest")
-        for array in (coarse, labels)
-    )
+    before, after = (_resized(array, size) for array in (coarse, labels))
     changed = before != after
     gained, lost = torch.zeros_like(changed), torch.zeros_like(changed)
     for label in torch.unique(after[changed]).tolist():
@@ -174,6 +183,11 @@ def _moved_boundary(coarse: np.ndarray, labels: np.ndarray, size: tuple[int, int
     for label in torch.unique(before[changed]).tolist():
         lost |= changed & (before == label) & _near(after == label)
     return (gained & lost).float()
+
+
+def _resized(array: np.ndarray, size: tuple[int, int]) -> Tensor:
+    """Return labels or a mask (H, W) as (1, 1, h, w) float32, by nearest neighbour."""
+    return F.interpolate(torch.from_numpy(array).float()[None, None], size=size, mode="nearest")
 
 
 def _near(mask: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Every example runs, says what it did in one or two lines, and writes its picture."""
+"""Every example runs, says what it did, and writes its picture; notebooks give what is kept in them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import re
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
+
+nbclient = pytest.importorskip("nbclient", reason="the extra dev is not installed")
+nbformat = pytest.importorskip("nbformat")
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SAYS = {
@@ -41,3 +45,19 @@ def test_it_runs(
     if name == "train_attached":
         coarse, rendered = (float(line.split()[1]) for line in said.splitlines()[:2])
         assert rendered < coarse < 5
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_notebooks_give_what_they_show(path: Path, tmp_path: Path) -> None:
+    kept = nbformat.read(path, as_version=4)
+    assert sum(len(cell.source.splitlines()) for cell in kept.cells if cell.cell_type == "code") < 60
+    again = nbformat.read(path, as_version=4)
+    nbclient.NotebookClient(again, timeout=300, resources={"metadata": {"path": tmp_path}}).execute()
+    for before, after in zip(kept.cells, again.cells, strict=True):
+        assert shown(after) == shown(before)
+
+
+def shown(cell: Any) -> list[str]:
+    """What a cell prints, and the kinds of what it shows."""
+    outputs = cell.get("outputs", ())
+    return [output.text if output.output_type == "stream" else str(sorted(output.data)) for output in outputs]

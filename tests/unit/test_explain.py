@@ -80,6 +80,29 @@ def test_a_patch_of_another_class_is_no_moved_boundary() -> None:
     assert window.bottom >= 160
 
 
+def test_a_change_that_the_mirror_image_shows_too_counts_more_than_a_larger_one() -> None:
+    size = (200, 300)
+    coarse = np.zeros(size, np.uint8)
+    coarse[:, :40] = 1
+    labels = coarse.copy()
+    labels[20:60, 40:45] = 1
+    labels[140:150, 40:44] = 1
+    second = coarse.copy()
+    second[140:150, 40:44] = 1
+    encoded = Encoded(None, Frame(padded=size, valid=size, size=size))
+    assert choose_window(Rendering(encoded, (), coarse, labels)).top <= 20  # type: ignore[arg-type]
+    window = choose_window(Rendering(encoded, (), coarse, labels, second))  # type: ignore[arg-type]
+    assert 60 < window.top <= 140
+    assert window.bottom >= 150
+
+
+def test_the_mirror_image_is_mirrored_back(color_model: MakeModel) -> None:
+    rendering = render(predictor_of(color_model(shortest=96, pad_multiple=32)), spot(96, 130, 50, 20, 12))
+    assert rendering.second is not None
+    assert np.mean(rendering.second == rendering.labels) > 0.995
+    assert rendering.second[50, 20] == rendering.labels[50, 20] != rendering.labels[50, 110]
+
+
 @pytest.mark.parametrize(("size", "steps"), [((1, 1), 2), ((1, 300), 1), ((40, 40), 0), ((300, 90), 2)])
 def test_any_image_has_a_window_inside(color_model: MakeModel, size: tuple[int, int], steps: int) -> None:
     rendering = render(predictor_of(color_model(pad_multiple=32), steps=steps), np.zeros((*size, 3), np.uint8))
