@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint floors bench docs fuzz release
+.PHONY: help demo test slow lint floors bench docs fuzz release
 
 # Tests that need real photographs skip where there are none. Set to nothing, `POINTREND_TEST_DATA= make test`, they skip too.
 ifeq ($(origin POINTREND_TEST_DATA),undefined)
@@ -26,13 +26,20 @@ DEMO_ENV := $(if $(wildcard $(VENV)/.installed-dev),$(VENV)/.installed-dev,$(VEN
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(DEMO_ENV) ## label a photograph with the bundled model and cut the person out, into demo-out/
+demo: $(DEMO_ENV) ## find the person in a photograph, cut it out, and show what rendering did, into demo-out/
 	@photo=$$($(BIN)/python -c "import pathlib, skimage; print(pathlib.Path(skimage.__file__).with_name('data') / 'astronaut.png')") \
-	&& echo "Labelling scikit-image's photograph $$photo" \
-	&& $(BIN)/pointrend predict "$$photo" --model people-lite0 --out demo-out --explain --cutout all --specks 400
+	&& echo "Finding the person in scikit-image's photograph $$photo" \
+	&& $(BIN)/pointrend predict "$$photo" --model person-lite0 --out demo-out --explain --cutout person --specks 400 \
+	&& $(BIN)/python examples/crisp.py "$$photo" --out demo-out/astronaut_crisp.png \
+	&& echo "Look at demo-out/astronaut_cutout.png and demo-out/astronaut_crisp.png first"
 
-test: $(VENV)/.installed-dev ## run the test suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --durations 40
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --durations 40
+
+test: $(VENV)/.installed-dev ## run the test suite, but for the slowest tests
+	$(PYTEST) -m "not slow and not network"
+
+slow: $(VENV)/.installed-dev ## run the slowest tests
+	$(PYTEST) -m slow
 
 lint: $(VENV)/.installed-dev ## check style and types
 	$(BIN)/ruff check .

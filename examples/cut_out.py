@@ -30,8 +30,8 @@ def main() -> None:
     given = parser.parse_args()
     photo = Image.fromarray(data.astronaut()) if given.photo is None else Image.open(given.photo).convert("RGB")
 
-    result = pointrend.load_model("people-lite0").predict(photo)
-    person = pointrend.cut_out(result, specks=400)  # all classes but the background, the edge refined
+    result = pointrend.load_model("person-lite0").predict(photo)
+    person = pointrend.cut_out(result, specks=400)  # all but the background, the edge refined
 
     scene = background(person.size)
     scene.alpha_composite(person)

@@ -44,7 +44,7 @@ def main() -> None:
         for command in ("predict", "refine", "train", "eval"):
             assert "Usage" in run(command, "--help")
         photo = root / "data" / "val" / "images" / "0.png"
-        for model in ("people-lite0", "nuclei-lite0"):
+        for model in ("person-lite0", "people-lite0", "nuclei-lite0"):
             (record,) = json.loads(run("predict", photo, "--model", model, "--out", root / model, "--json"))
             assert all(Path(file).is_file() for file in record["files"])
         if sys.argv[1:] == ["predict"]:

@@ -17,7 +17,7 @@ nbformat = pytest.importorskip("nbformat")
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SAYS = {
     "count_nuclei": r"^\d+ nuclei; area in pixels: median \d+",
-    "crisp": r"left coarse, right rendered; \d+ pixels of hair differ",
+    "crisp": r"left coarse, right rendered; \d+ pixels differ",
     "cut_out": r"\d\d % of the photograph",
     "refine_a_mask": r"left given, right refined; \d+ pixels changed",
     "train_attached": r"^coarse: \d\.\d\d % of the pixels are wrong",

@@ -116,7 +116,7 @@ class SemanticArchitecture(PyramidArchitecture):
         0,
         ge=0,
         le=16,
-        description="number of blocks of 9x9 kernels over the map at stride 32, which see far; see ADR 22",
+        description="number of blocks of 9x9 kernels over the map at stride 32, which see far",
     )
     point: PointArchitecture = PointArchitecture()
 
