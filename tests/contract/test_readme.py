@@ -46,7 +46,13 @@ def named_models(text: str) -> set[str]:
     return set(re.findall(r"load_model\(\"([\w-]+)\"\)", text))
 
 
-@pytest.mark.parametrize("block", python_blocks())
+SLOW = ("docs/attach.md:0",)
+"""It trains for a minute."""
+
+
+@pytest.mark.parametrize(
+    "block", [pytest.param(block, marks=pytest.mark.slow) if block in SLOW else block for block in python_blocks()]
+)
 def test_python_runs(
     block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:

@@ -57,6 +57,7 @@ def command(*arguments: object) -> int:
     return ended.value.code
 
 
+@pytest.mark.slow
 def test_it_learns(blobs: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     outcome = run(blobs, out, ["train.iterations=60", "train.eval_every=60", "train.log_every=10"])
@@ -73,6 +74,7 @@ def test_it_learns(blobs: Path, tmp_path: Path) -> None:
     assert model.spec.classes[0].name == "object"
 
 
+@pytest.mark.slow
 def test_resumed_is_uninterrupted(blobs: Path, tmp_path: Path) -> None:
     settings = ["train.iterations=8", "train.eval_every=100000"]
     whole = run(blobs, tmp_path / "whole", settings)
@@ -136,6 +138,7 @@ def test_it_finds_cells_and_draws_them_round(model: Model) -> None:
     assert len(found) <= 27
 
 
+@pytest.mark.slow
 def test_large_images_with_hundreds_of_nuclei_in_one_call(model: Model) -> None:
     pixels, ids = cells(1040, 1388, 300)
     found = model.predict(pixels)
@@ -187,6 +190,7 @@ def test_each_row_is_scored_by_its_own_masks(model: Model, tmp_path: Path) -> No
     assert len({row["box_ap"] for row in rows.values()}) == 1
 
 
+@pytest.mark.slow
 def test_on_real_nuclei_rendering_beats_the_coarse_masks(model: Model, test_data: Path) -> None:
     """The card says how much; this is a part of the images."""
     samples = find_samples(test_data / "nuclei" / "val", task="instance", layout="nuclei")

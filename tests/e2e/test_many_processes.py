@@ -98,6 +98,7 @@ def alone(ragged: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_two_processes_with_sync_norm_train_as_one(ragged: Path, alone: Path, tmp_path: Path) -> None:
     launch = [*TORCHRUN, "--standalone", "--nproc-per-node", "2", str(WORKER), str(ragged)]
     run([*launch, str(tmp_path / "two"), *SETTINGS, "train.sync_norm=true"])
@@ -108,6 +109,7 @@ def test_two_processes_with_sync_norm_train_as_one(ragged: Path, alone: Path, tm
     assert losses(tmp_path / "apart")[1] != pytest.approx(losses(alone)[1], rel=8e-4)
 
 
+@pytest.mark.slow
 def test_two_nodes_train_as_one_process(ragged: Path, alone: Path, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -168,6 +170,7 @@ def _steps(out: Path) -> list[str]:
         return [f"{row['step']}," for row in csv.DictReader(file) if row.get("step")]
 
 
+@pytest.mark.slow
 def test_a_training_that_is_killed_at_random_ends_as_if_it_had_not_been(ragged: Path, tmp_path: Path) -> None:
     more = ("train.iterations=14", "train.eval_every=7", "optim.lr=0.02")
     whole, killed = tmp_path / "whole", tmp_path / "killed"

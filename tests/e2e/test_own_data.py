@@ -28,6 +28,7 @@ def run(arguments: list[str]) -> None:
     assert ended.value.code == 0
 
 
+@pytest.mark.slow
 def test_twenty_photographs_become_a_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -73,6 +73,7 @@ SETTINGS = [
 ]
 
 
+@pytest.mark.slow
 def test_rendering_beats_the_networks_own_upsampling(discs: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = pointrend.attach(Mine(2), test=SemanticTest(shortest=96, longest=96, pad_multiple=8))

@@ -48,6 +48,7 @@ def test_label_maps_with_a_ragged_end(scenes: Path, tiny_settings: list[str], tm
     assert scores(*arguments, processes=2) == scores(*arguments)
 
 
+@pytest.mark.slow
 def test_instances_with_more_processes_than_images(blobs: Path, tmp_path: Path) -> None:
     shutil.copytree(blobs / "val", tmp_path / "val")
     (tmp_path / "classes.json").write_text('["nucleus"]')

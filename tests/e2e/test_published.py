@@ -98,7 +98,9 @@ def test_from_download_to_overlay(
     assert f"and put it at {cached}" in capsys.readouterr().err  # it is not on the server any more
 
 
-@pytest.mark.parametrize("name", ["mmseg-r50-cityscapes", "d2-semantic-r101-cityscapes"])
+@pytest.mark.parametrize(
+    "name", ["mmseg-r50-cityscapes", pytest.param("d2-semantic-r101-cityscapes", marks=pytest.mark.slow)]
+)
 def test_published_names_and_shapes(
     name: str,
     parity: Path,

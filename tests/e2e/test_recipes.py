@@ -51,9 +51,13 @@ def training_of(name: str, settings: list[str], scenes: Path, blobs: Path) -> Tr
     [
         ("people-lite0", []),
         ("camvid-lite0", []),
-        ("cityscapes-r50", []),
+        pytest.param("cityscapes-r50", [], marks=pytest.mark.slow),
         ("nuclei-lite0", ["augment.crop=[64, 64]"]),
-        ("coco-rcnn-r50-1x", ["model.fpn_channels=32", "model.box_hidden=32", "model.mask.hidden=32"]),
+        pytest.param(
+            "coco-rcnn-r50-1x",
+            ["model.fpn_channels=32", "model.box_hidden=32", "model.mask.hidden=32"],
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_recipe_trains(name: str, settings: list[str], scenes: Path, blobs: Path, tmp_path: Path) -> None:

@@ -86,6 +86,7 @@ def test_a_recipe_trains_on_a_miniature_of_its_data(name: str, tmp_path: Path) -
     assert mask.labels.shape == (90, 90)
 
 
+@pytest.mark.slow
 def test_what_is_learned_mends_a_mask(tmp_path: Path) -> None:
     source = MaskSource(kind="pairs", share=1, images="im", masks="gt")
     miniature(tmp_path / "data", MaskDataSettings(sources=(source,)))

@@ -9,6 +9,7 @@ import pytest
 from pointrend.training.memory import keep_freed_memory
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc only")
 def test_freed_memory_is_not_given_back() -> None:
     """Page faults of allocating and freeing 64 MB over and over, in a process of its own."""

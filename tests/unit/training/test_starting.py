@@ -145,6 +145,7 @@ def test_weights_that_fit_nothing_are_refused(data: Path, tmp_path: Path) -> Non
         started(data, tmp_path / "run", "start.weights=people-lite")
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     train_prepared(prepared(data, "train.iterations=2"), out)

@@ -144,6 +144,7 @@ class Photos:
         return iter(self.parts)
 
 
+@pytest.mark.slow
 def test_int8_is_calibrated_first(home: Path) -> None:
     model = load_model("people-lite0")
     with pytest.raises(EngineError, match=r"not calibrated for int8 here: run pointrend calibrate PHOTO\.\.\. --model"):

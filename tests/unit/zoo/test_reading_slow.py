@@ -112,7 +112,9 @@ COSTLY = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", COSTLY)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "equal frozen sets" else name for name in COSTLY]
+)
 def test_keys_that_take_long_to_compare(tmp_path: Path, name: str) -> None:
     for said in refusals(tmp_path, b"\x80\x04" + COSTLY[name]):
         assert "more memory or time" in said
