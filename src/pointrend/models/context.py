@@ -42,6 +42,8 @@ class ContextBlock(nn.Module):
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
+        last = nn.BatchNorm2d(channels)
+        nn.init.zeros_(last.weight)
         self.layers = nn.Sequential(
             nn.Conv2d(channels, hidden, 1, bias=False),
             nn.BatchNorm2d(hidden),
@@ -50,9 +52,8 @@ class ContextBlock(nn.Module):
             nn.BatchNorm2d(hidden),
             nn.ReLU(inplace=True),
             nn.Conv2d(hidden, channels, 1, bias=False),
-            nn.BatchNorm2d(channels),
+            last,
         )
-        nn.init.zeros_(self.layers[-1].weight)
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""
