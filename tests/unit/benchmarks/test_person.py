@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.person_outlines import outline_distances, scores
+from benchmarks.persons import counted, masks_in, rows
 
 ROOT = Path(__file__).parents[3]
 
@@ -141,3 +142,15 @@ def test_outlines_are_scored_near_the_truth_alone() -> None:
     assert found["far"]["within 2 px"] == pytest.approx(found["moved"]["within 2 px"])
     assert found["far"]["IoU"] < found["moved"]["IoU"]
     assert "IoU" not in scores({"moved": moved}, truth, whole=False)["moved"]
+
+
+def test_masks_of_a_folder_are_scored_over_photographs_and_on_average(tmp_path: Path) -> None:
+    truth = box(40, 40, 0, 0, 40, 20).astype(np.uint8)
+    truth[:, 30:] = 255
+    for name, found in (("a", box(20, 20, 0, 0, 20, 10)), ("b", box(20, 20, 0, 0, 20, 20))):  # right; everything
+        save(tmp_path / "images" / f"{name}.png", np.zeros((40, 40, 3)))
+        save(tmp_path / "labels" / f"{name}.png", truth)
+        save(tmp_path / "soft" / f"{name}.png", found * 255)
+    assert counted(box(40, 40, 0, 0, 40, 40), truth)[:2] == (800, 1200)
+    (row,) = rows(tmp_path, {"soft": masks_in(tmp_path / "soft")})
+    assert row.startswith(f"soft: IoU {100 * 1600 / 2000:.1f}, mean {(100 + 100 * 2 / 3) / 2:.1f}, Boundary IoU ")
