@@ -1,4 +1,4 @@
-"""The model in the package, on photographs it was not trained on and on one that an installed package ships."""
+"""The models of people in the package, on photographs they were not trained on and on some that packages ship."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage
+import skimage.data
 from PIL import Image
 
 from pointrend import Model, list_models, load_model
@@ -23,11 +24,38 @@ def model() -> Model:
     return load_model("people-lite0")
 
 
-def test_it_is_listed_with_licence_and_scores() -> None:
-    entry = next(entry for entry in list_models() if entry.name == "people-lite0")
-    assert entry.size_bytes <= 15e6
+@pytest.fixture(scope="module")
+def person() -> Model:
+    return load_model("person-lite0")
+
+
+@pytest.mark.parametrize("name", ["people-lite0", "person-lite0"])
+def test_they_are_listed_with_licence_and_scores(name: str) -> None:
+    entry = next(entry for entry in list_models() if entry.name == name)
+    assert entry.size_bytes <= 10e6
     assert entry.licence
-    assert entry.scores["miou"] > entry.scores["coarse_miou"]
+    assert entry.scores["miou"] > 60
+    assert entry.scores["boundary_iou"] > entry.scores["coarse_boundary_iou"]
+
+
+def test_a_person_is_found_among_nothing_else(person: Model) -> None:
+    result = person.predict(ASTRONAUT)
+    assert [c.name for c in result.classes] == ["background", "person"]
+    assert result.labels[120, 225] == result.labels[300, 200] == 1  # the forehead, the suit
+    assert result.labels[20, 20] == result.labels[200, 480] == 0  # a wall, a flag
+    for name in ("chelsea", "coffee", "rocket"):  # a cat, a cup, a rocket
+        photo = getattr(skimage.data, name)()
+        assert person.predict(photo).labels.mean() < 0.02, name
+
+
+def test_persons_of_photographs_with_labels(person: Model, test_data: Path) -> None:
+    """On the first 10 photographs of val; the card has the numbers of all."""
+    shared, either = 0, 0
+    for path in sorted((test_data / "people" / "val" / "images").iterdir())[:10]:
+        truth = np.asarray(Image.open(path.parents[1] / "labels" / f"{path.stem}.png")) > 0
+        found = person.predict(path).labels == 1
+        shared, either = shared + int((found & truth).sum()), either + int((found | truth).sum())
+    assert shared / either > 0.9
 
 
 def test_rendering_sharpens_real_boundaries(model: Model, test_data: Path) -> None:

@@ -64,7 +64,7 @@ def test_photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     labels = np.asarray(Image.open("out/photo.png"))
     assert labels[300, 220] == 1  # the suit
     assert labels[60, 480] == 0  # the space shuttle
-    assert json.loads(Path("out/photo.json").read_text())["certainty"] > 0.9
+    assert json.loads(Path("out/photo.json").read_text())["certainty"] > 0.8
     alpha = np.asarray(Image.open("cut/photo_cutout.png"))[..., 3]
     assert (alpha[300, 220], alpha[60, 480]) == (255, 0)
     assert np.mean((alpha > 127) == (labels == 1)) > 0.97
