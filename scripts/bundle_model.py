@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,13 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="what it was trained on")
     parser.add_argument("--licence", required=True)
     parser.add_argument("--usual-certainty", type=float, help="the 5th percentile of `certainty` over the val images")
+    parser.add_argument("--threshold", type=float, help="take the second of two classes from this probability on")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     arguments = parser.parse_args()
 
     model = read_model(arguments.model)
+    if arguments.threshold is not None:
+        shift_logit(model.network, math.log((1 - arguments.threshold) / arguments.threshold))
     found = json.loads(arguments.scores.read_text())
     changes = {"data": arguments.data, "licence": arguments.licence, "scores": stated(model.spec.task, found)}
     if arguments.usual_certainty is not None:
@@ -47,6 +51,20 @@ def main() -> None:
     path = arguments.out / f"{spec.name}.safetensors"
     save_model(model, path, dtype=torch.float16)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {read_spec(path).scores}")
+
+
+@torch.no_grad()
+def shift_logit(network: Any, shift: float) -> None:
+    """Add a number to the only logit of a semantic network, coarse and at points, and change nothing else.
+
+    The point head's layers see the coarse logit, as their last input, and are made to see it as it was.
+    """
+    network.coarse_head.classifier.bias += shift
+    head = network.point_head
+    for number, layer in enumerate((*head.layers, head.classifier)):
+        if head.coarse_every_layer or number == 0:
+            layer.bias -= shift * layer.weight[:, -1]
+    head.classifier.bias += shift
 
 
 def stated(task: str, found: Any) -> dict[str, float]:
