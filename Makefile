@@ -29,7 +29,8 @@ help: ## list the targets
 demo: $(DEMO_ENV) ## find the person in a photograph, cut it out, and show what rendering did, into demo-out/
 	@photo=$$($(BIN)/python -c "import pathlib, skimage; print(pathlib.Path(skimage.__file__).with_name('data') / 'astronaut.png')") \
 	&& echo "Finding the person in scikit-image's photograph $$photo" \
-	&& $(BIN)/pointrend predict "$$photo" --model person-lite0 --out demo-out --explain --cutout person --specks 400 \
+	&& $(BIN)/pointrend predict "$$photo" --model person-lite0 --size 192 --steps 4 --out demo-out \
+		--explain --cutout person --specks 2000 \
 	&& $(BIN)/python examples/crisp.py "$$photo" --out demo-out/astronaut_crisp.png \
 	&& echo "Look at demo-out/astronaut_cutout.png and demo-out/astronaut_crisp.png first"
 

@@ -1,6 +1,6 @@
 """Show what rendering does to a boundary: a person in the coarse prediction and rendered, enlarged where it moved most.
 
-    python examples/crisp.py [PHOTO] [--out crisp.png]
+    python examples/crisp.py [PHOTO] [--size 192] [--out crisp.png]
 
 The place is that of `explain`: what the mirror image's rendering has moved likewise counts, as it is more likely right.
 Without a photograph it takes scikit-image's astronaut (NASA, public domain).
@@ -15,7 +15,7 @@ from skimage import data
 
 import pointrend
 from pointrend.explain import choose_window, render
-from pointrend.predict import SemanticPredictor
+from pointrend.predict import PredictOptions, SemanticPredictor
 from pointrend.viz import draw_outline
 
 SIDE = 480
@@ -26,11 +26,14 @@ def main() -> None:
     """Render, choose a place, and draw both outlines there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photo", nargs="?", type=Path)
+    parser.add_argument(
+        "--size", type=int, default=192, help="shortest edge that the network sees; small for close-ups"
+    )
     parser.add_argument("--out", type=Path, default=Path("crisp.png"))
     given = parser.parse_args()
     photo = Image.fromarray(data.astronaut()) if given.photo is None else Image.open(given.photo).convert("RGB")
 
-    predictor = pointrend.load_model("person-lite0").predictor()
+    predictor = pointrend.load_model("person-lite0").predictor(PredictOptions(size=given.size, steps=4))
     assert isinstance(predictor, SemanticPredictor)
     rendering = render(predictor, np.asarray(photo))
     window = choose_window(rendering)

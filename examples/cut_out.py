@@ -30,8 +30,9 @@ def main() -> None:
     given = parser.parse_args()
     photo = Image.fromarray(data.astronaut()) if given.photo is None else Image.open(given.photo).convert("RGB")
 
-    result = pointrend.load_model("person-lite0").predict(photo)
-    person = pointrend.cut_out(result, specks=400)  # all but the background, the edge refined
+    # Who fills a photograph is seen best from afar: the network sees 192 pixels, and four steps render 768.
+    result = pointrend.load_model("person-lite0").predict(photo, size=192, steps=4)
+    person = pointrend.cut_out(result, specks=2000)  # all but the background, the edge refined
 
     scene = background(person.size)
     scene.alpha_composite(person)

@@ -99,6 +99,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--composites", type=int, default=3000)
+    parser.add_argument("--people", type=int, default=1, help="how often each photograph of people is taken")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     data, out = arguments.data, arguments.out
@@ -109,7 +110,9 @@ def main() -> None:
     for split in ("train", "val"):
         for path in sorted((data / "people" / split / "images").iterdir()):
             labels = np.asarray(Image.open(path.parent.parent / "labels" / f"{path.stem}.png"))
-            save(out / split, path.stem, path, np.where(labels == IGNORE, IGNORE, labels > 0))
+            for copy in range(arguments.people if split == "train" else 1):
+                stem = f"{path.stem}_{copy}" if copy else path.stem
+                save(out / split, stem, path, np.where(labels == IGNORE, IGNORE, labels > 0))
     train, val = Coco.read(data / "coco", "train"), Coco.read(data / "coco", "val")
     for image_id in val.images:
         labels = val.persons(image_id)

@@ -62,12 +62,13 @@ def test_photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     named = re.findall(r"^(out/\S+)", (DOCS / "photo.md").read_text(), flags=re.MULTILINE)
     assert sorted(named) == sorted(str(path) for path in Path("out").iterdir())
     labels = np.asarray(Image.open("out/photo.png"))
-    assert labels[300, 220] == 1  # the suit
+    assert labels[300, 180] == 1  # the suit
     assert labels[60, 480] == 0  # the space shuttle
     assert json.loads(Path("out/photo.json").read_text())["certainty"] > 0.8
     alpha = np.asarray(Image.open("cut/photo_cutout.png"))[..., 3]
     assert (alpha[300, 220], alpha[60, 480]) == (255, 0)
-    assert np.mean((alpha > 127) == (labels == 1)) > 0.97
+    assert np.mean((alpha > 127) == (labels == 1)) > 0.9
+    assert (alpha[400, 260], alpha[495, 120]) == (255, 255)  # what is found of her from afar alone
     blue = np.asarray(Image.open("before_blue.jpg"), np.int32)
     assert np.abs(blue[60, 480] - (70, 130, 180)).max() < 8  # steelblue
     assert Image.open("explained/photo_explain.png").width > 1000
