@@ -54,7 +54,7 @@ def test_run_folder_holds_models_log_and_recipe(trained: Outcome) -> None:
     losses = [float(row["loss"]) for row in rows]
     assert len(losses) == 160 / 5  # every 5 iterations
     peaks = [float(row["peak_memory_gb"]) for row in rows]
-    assert 0.1 < peaks[0] <= peaks[-1] < 50
+    assert 0.1 < 0.99 * peaks[0] < peaks[-1] < 50  # Linux counts pages of threads with a delay
     facts = read_spec(out / "last.safetensors").training
     assert facts is not None
     assert (facts.crop, facts.iterations) == ((64, 64), 160)

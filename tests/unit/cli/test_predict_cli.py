@@ -219,7 +219,7 @@ def test_explain_writes_a_picture_more(
     monkeypatch.setattr(SemanticPredictor, "encode", lambda self, pixels: runs.append(1) or encode(self, pixels))
     code, said, _ = predict(photo, "--out", out, "--explain", "--steps", "1", "--json")
     assert code == 0
-    assert len(runs) == 1
+    assert len(runs) == 2  # the photo and its mirror image
     assert json.loads(said)[0]["files"][-1] == str(out / "photo_explain.png")
     with Image.open(out / "photo_explain.png") as image:
         assert min(image.size) > 500
