@@ -40,6 +40,7 @@ def scores(*arguments: object, processes: int = 1) -> dict[str, Any]:
     return printed
 
 
+@pytest.mark.slow
 def test_label_maps_with_a_ragged_end(scenes: Path, tiny_settings: list[str], tmp_path: Path) -> None:
     from pointrend.training import train
 

@@ -222,7 +222,7 @@ NESTED = {
 }
 
 
-@pytest.mark.parametrize("kind", ["pkl", "pth"])
+@pytest.mark.parametrize("kind", ["pkl", pytest.param("pth", marks=pytest.mark.slow)])
 def test_deep_nesting_does_not_end_the_interpreter(tmp_path: Path, kind: str) -> None:
     """In another process: what is noticed too late is a segmentation fault."""
     paths = [tmp_path / f"{name}.{kind}" for name in NESTED]

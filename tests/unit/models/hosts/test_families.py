@@ -99,6 +99,7 @@ HOSTS: list[tuple[str, Mapping[str, Any], dict[str, Any]]] = [
     ("timm.linear", DINOV2, {"stride": 14, "geometry": "centers", "fine": 0}),
     ("timm.linear", DINOV3, {"stride": 16, "geometry": "centers", "fine": 0}),
 ]
+SLOW = ("torchvision.deeplabv3_resnet50", "torchvision.fcn_resnet50")  # large; others of torchvision are as they are
 NAMES = [f"{name}-{arguments['model']}" if "model" in arguments else name for name, arguments, _ in HOSTS]
 
 
@@ -112,7 +113,11 @@ def made(name: str, arguments: Mapping[str, Any]) -> Model:
     return model.eval()
 
 
-@pytest.mark.parametrize(("name", "arguments", "expected"), HOSTS, ids=NAMES)
+@pytest.mark.parametrize(
+    ("name", "arguments", "expected"),
+    [pytest.param(*host, marks=pytest.mark.slow) if host[0] in SLOW else host for host in HOSTS],
+    ids=NAMES,
+)
 def test_a_family_is_a_full_citizen(
     name: str, arguments: Mapping[str, Any], expected: dict[str, Any], tmp_path: Path
 ) -> None:
