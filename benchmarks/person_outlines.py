@@ -57,6 +57,8 @@ def main() -> None:
             }
             stages["refined"] = pointrend.refine(path, stages["pointrend"]).mask
             rows.append(scores(stages, truth))
+        if not rows:
+            raise SystemExit(f"{given.data}: expected images/ and masks/ with {' or '.join(names)} in the files' names")
         print(f"\n{group}, {len(rows)} photographs")
         for stage in rows[0]:
             means = {name: np.mean([row[stage][name] for row in rows]) for name in rows[0][stage]}

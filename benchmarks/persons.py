@@ -66,7 +66,11 @@ def counted(mask: np.ndarray, labels: np.ndarray) -> tuple[int, int, dict[str, f
 
 def rows(folder: Path, finders: dict[str, Finder]) -> Iterator[str]:
     """Yield a line for each finder."""
-    photos = sorted((folder / "images").iterdir())
+    photos = sorted((folder / "images").glob("*.*"))
+    if not photos:
+        raise SystemExit(
+            f"{folder}: expected images/ and labels/ with files; scripts/person_data.py makes such folders"
+        )
     for name, find in finders.items():
         counts = []
         for path in track(photos, name):

@@ -103,6 +103,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     data, out = arguments.data, arguments.out
+    missing = [name for name in ("people", "coco", "cutouts") if not (data / name).is_dir()]
+    if missing:
+        raise SystemExit(
+            f"{data}: expected the folders people, coco and cutouts, but {', '.join(missing)} is not there"
+        )
+    if out.exists() and any(out.iterdir()):
+        raise SystemExit(f"{out}: exists and is not empty; name a new folder, or remove this one")
     for split in ("train", "val", "coco"):
         for kind in ("images", "labels"):
             (out / split / kind).mkdir(parents=True)

@@ -83,7 +83,7 @@ def save_explanation(
 
 
 def explain(predictor: SemanticPredictor, pixels: np.ndarray, *, rendering: Rendering | None = None) -> Figure:
-    """Return a matplotlib figure of how an image was rendered, zoomed into a window of `choose_window`.
+    """Return a matplotlib figure of how an image was rendered, enlarged in the window that `choose_window` picks.
 
     Panels: the image with the window; the coarse labels; for each step the upsampled labels and the points that were
     predicted; the uncertainty by which the last points were chosen; the result.

@@ -70,7 +70,7 @@ class Backbone(nn.Module):
 def backbone_and_pyramid(
     architecture: PyramidArchitecture, *, extra_blocks: ExtraFPNBlock | None = None, context: int = 0
 ) -> tuple[Backbone, FeaturePyramidNetwork, int]:
-    """Build a backbone and its pyramid, with context blocks or without, and count the channels of what points read."""
+    """Build a backbone and its pyramid, with `context` blocks, and count the channels of the maps that points read."""
     early = tuple(s for s in sorted(architecture.fine_strides) if s < PYRAMID_STRIDES[0])
     backbone = Backbone(
         architecture.backbone, strides=early + PYRAMID_STRIDES, stride_in_1x1=architecture.stride_in_1x1

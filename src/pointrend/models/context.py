@@ -13,7 +13,7 @@ KERNEL = 9
 
 
 class ContextPyramid(FeaturePyramidNetwork):
-    """torchvision's FPN, with context blocks over the backbone's last map before anything is made of it.
+    """torchvision's FPN, which first passes the backbone's coarsest map through context blocks.
 
     Args:
         in_channels: of the backbone's maps.

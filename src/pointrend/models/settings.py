@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from pointrend.strict import Strict, Text
 
@@ -119,6 +119,12 @@ class SemanticArchitecture(PyramidArchitecture):
         description="number of blocks of 9x9 kernels over the map at stride 32, which see far",
     )
     point: PointArchitecture = PointArchitecture()
+
+    @model_validator(mode="after")
+    def _context_on_our_pyramid(self) -> Self:
+        if self.context and self.host.family is not None:
+            raise ValueError("context is for our own pyramid, not for hosts: set it to 0")
+        return self
 
 
 class RefinerArchitecture(Strict):

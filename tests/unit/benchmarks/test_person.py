@@ -104,6 +104,19 @@ def test_the_data_set_is_written(
     np.testing.assert_array_equal(learned[40, 5:35], [0] * 3 + [255] * 4 + [1] * 16 + [255] * 4 + [0] * 3)
 
 
+def test_what_is_missing_is_said(tmp_path: Path, person_data: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["", str(tmp_path), str(tmp_path / "out")])
+    with pytest.raises(SystemExit, match="expected the folders people, coco and cutouts, but people, coco, cutouts is"):
+        person_data.main()
+    for name in ("people", "coco", "cutouts"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(sys, "argv", ["", str(tmp_path), str(tmp_path)])
+    with pytest.raises(SystemExit, match="exists and is not empty; name a new folder"):
+        person_data.main()
+    with pytest.raises(SystemExit, match="expected images/ and labels/ with files"):
+        next(rows(tmp_path, {"none": masks_in(tmp_path)}))
+
+
 def test_labels_of_composites_are_where_persons_are(data: Path, person_data: ModuleType) -> None:
     """Persons are blue, or recoloured; things are red and the ground is green, and neither is ever labelled."""
     maker = person_data.Composites(data, person_data.Coco.read(data / "coco", "train"))

@@ -10,6 +10,7 @@ from pointrend.errors import PointRendError
 from pointrend.models import SemanticArchitecture, SemanticPointRend, semantic_pointrend
 from pointrend.models.context import ContextBlock, ContextPyramid
 from pointrend.models.folding import prepared
+from pointrend.models.settings import HostLayout
 
 
 def network(context: int) -> SemanticPointRend:
@@ -62,6 +63,11 @@ def test_norms_of_blocks_are_folded() -> None:
     assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.pyramid.modules())
     for found, expected in zip(fast.maps(images(1, 3, 96, 64)), seeing.maps(images(1, 3, 96, 64)), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_hosts_have_none() -> None:
+    with pytest.raises(PointRendError, match="context is for our own pyramid, not for hosts: set it to 0"):
+        SemanticArchitecture(context=1, host=HostLayout(family="torchvision", name="fcn_resnet50"))
 
 
 def test_too_many_blocks() -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
+import runpy
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -15,19 +14,9 @@ from pointrend.models import PointArchitecture, SemanticArchitecture, semantic_p
 SCRIPT = Path(__file__).parents[3] / "scripts" / "bundle_model.py"
 
 
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bundle_model", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize("coarse_every_layer", [True, False])
 @torch.no_grad()
-def test_every_logit_is_shifted(script: ModuleType, coarse_every_layer: bool) -> None:
+def test_every_logit_is_shifted(coarse_every_layer: bool) -> None:
     torch.manual_seed(0)
     point = PointArchitecture(hidden=8, normalize=True, coarse_every_layer=coarse_every_layer, padding="border")
     architecture = SemanticArchitecture(backbone="test_resnet", fpn_channels=8, coarse_channels=8, point=point)
@@ -36,7 +25,7 @@ def test_every_logit_is_shifted(script: ModuleType, coarse_every_layer: bool) ->
     images, points = torch.randn(2, 3, 64, 64), torch.rand(2, 50, 2)
     before = network(images)
     at_points = network.point_logits(before, points)
-    script.shift_logit(network, 0.7)
+    runpy.run_path(str(SCRIPT))["shift_logit"](network, 0.7)
     after = network(images)
     torch.testing.assert_close(after.coarse, before.coarse + 0.7)
     torch.testing.assert_close(network.point_logits(after, points), at_points + 0.7, rtol=1e-4, atol=1e-4)
